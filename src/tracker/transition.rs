@@ -42,6 +42,7 @@ pub fn advance(
             | WatchState::Settled
             | WatchState::Cancelled => None,
         },
+        Outcome::Unknown => None,
         Outcome::Tell(verdict) => report(watch, verdict, context),
     }
 }

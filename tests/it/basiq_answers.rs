@@ -133,7 +133,7 @@ fn told(document: &basiq_client::wire::JobDocument) -> (String, Option<String>) 
     };
     let finding = find(&read_job(document, now), None);
     match judge(&finding, &WatchOptions::default(), &known, &timings, now) {
-        Outcome::Running => ("running".to_owned(), None),
+        Outcome::Running | Outcome::Unknown => ("running".to_owned(), None),
         Outcome::Tell(verdict) => (
             format!("{}/{}", verdict.status, verdict.action),
             verdict.detail,

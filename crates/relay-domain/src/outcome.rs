@@ -1,4 +1,4 @@
-//! The meaning of a look at a job: the job is still running, or there is something to report.
+//! The meaning of a look at a job: whether the job is still running, and whether there is something to report.
 
 use jiff::Timestamp;
 
@@ -83,8 +83,10 @@ closed_words! {
 /// The meaning of a look at a job for one watch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// There is nothing to report yet.
+    /// The job is still running, and there is nothing to report.
     Running,
+    /// The look brought no document, so the watch stays as it is.
+    Unknown,
     /// There is something to report, unless the client already got this event.
     Tell(Box<Verdict>),
 }

@@ -44,17 +44,17 @@ impl LookContext {
             }
             BasiqError::KeyRefused => {
                 let next = after_spread(now, KEY_REFUSED_PAUSE);
-                (self.conclude_running(look, next), "key-refused")
+                (self.conclude_unknown(look, next), "key-refused")
             }
             BasiqError::Resting { remaining } => {
                 // No call was made, so no error is counted.
                 let next = later(now, *remaining);
-                (self.conclude_running(look, next), "resting")
+                (self.conclude_unknown(look, next), "resting")
             }
             BasiqError::NoResources(_) => {
                 // No call was made here either.
                 let next = later(now, NO_RESOURCES_PAUSE);
-                (self.conclude_running(look, next), "no-resources")
+                (self.conclude_unknown(look, next), "no-resources")
             }
             BasiqError::Throttled { retry_after, .. } => {
                 (self.failed(look, *retry_after), "throttled")
@@ -86,7 +86,7 @@ impl LookContext {
             // The person has a minute or two, so a longer wait would lose the challenge.
             next = next.min(later(look.now, CHALLENGE_BACK_OFF));
         }
-        self.conclude_running(look, next)
+        self.conclude_unknown(look, next)
     }
 
     /// Handles a look that Basiq refused for another reason. It is retried until the job is too old.
@@ -99,7 +99,7 @@ impl LookContext {
             if too_old(watch) {
                 Outcome::Tell(Box::new(normalise::watch_expired()))
             } else {
-                Outcome::Running
+                Outcome::Unknown
             }
         });
         let outcomes = outcomes.collect();
@@ -121,7 +121,7 @@ impl LookContext {
             } else if self.is_too_old(&look.memory, watch, now) {
                 Outcome::Tell(Box::new(normalise::watch_expired()))
             } else {
-                Outcome::Running
+                Outcome::Unknown
             }
         });
         let outcomes = outcomes.collect();
@@ -160,18 +160,15 @@ impl LookContext {
         }
     }
 
-    fn conclude_running(&self, look: LookInProgress, next_look_at: Timestamp) -> Look {
-        let outcomes = look.due.watches.iter().map(|_| Outcome::Running).collect();
+    /// Schedules the next look. The watches stay as they are, because a failed look says nothing about the job.
+    fn conclude_unknown(&self, look: LookInProgress, next_look_at: Timestamp) -> Look {
+        let outcomes = look.due.watches.iter().map(|_| Outcome::Unknown).collect();
         let is_urgent = is_urgent(&look.memory);
-        let nothing = LookResult {
+        let result = LookResult {
             is_urgent,
             ..LookResult::without_news(outcomes, next_look_at)
         };
-        // A failed look says nothing about the job, so no watch changes its state.
-        Look {
-            changes: Vec::new(),
-            ..self.conclude(look, nothing)
-        }
+        self.conclude(look, result)
     }
 }
 

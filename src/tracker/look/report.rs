@@ -22,7 +22,7 @@ static INSTITUTIONS: BoundedLabel = BoundedLabel::new(200);
 pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
     let coded = outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Tell(verdict) => verdict.error_code.as_deref().map(|code| (verdict, code)),
-        Outcome::Running => None,
+        Outcome::Running | Outcome::Unknown => None,
     });
     let Some((verdict, code)) = coded else { return };
     if !normalise::is_known_code(code) {

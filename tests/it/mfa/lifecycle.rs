@@ -195,3 +195,17 @@ async fn every_watch_of_the_job_may_answer_and_all_are_told() {
     app.pass(4 * SECOND, SECOND).await;
     assert_eq!(app.told_briefly()[2..], ["success/none", "success/none"]);
 }
+
+#[tokio::test]
+async fn a_look_without_a_document_leaves_a_watch_awaiting_the_person() {
+    let mut app = TestApp::new().await;
+    let job = app.sandbox.seed_job(asking());
+    let watch = app.watch(&job).await;
+    app.pass(3 * SECOND, SECOND).await;
+    let looks = app.sandbox.calls().count(LOOK);
+    app.sandbox.forget_job(&job);
+    app.pass(4 * SECOND, SECOND).await;
+    assert!(app.sandbox.calls().count(LOOK) > looks);
+    assert_eq!(app.story(&watch).await["state"], "awaiting-user");
+    assert_eq!(app.told_briefly(), [ASKS]);
+}

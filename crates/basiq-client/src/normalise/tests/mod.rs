@@ -43,7 +43,7 @@ fn outcome(document: Value, options: &WatchOptions, known: &JobFacts) -> Outcome
 
 fn verdict_in(outcome: Outcome) -> Option<Verdict> {
     match outcome {
-        Outcome::Running => None,
+        Outcome::Running | Outcome::Unknown => None,
         Outcome::Tell(verdict) => Some(*verdict),
     }
 }
