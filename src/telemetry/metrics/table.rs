@@ -184,7 +184,14 @@ pub(super) const METRICS: &[MetricEntry] = &[
     counter(
         "relay_hints_total",
         "result",
-        &["again", "look", "nobody-watches", "refused", "unreadable"],
+        &[
+            "again",
+            "list",
+            "look",
+            "nobody-watches",
+            "refused",
+            "unreadable",
+        ],
         "webhooks received from Basiq, by result",
     ),
     metric(
