@@ -14,8 +14,8 @@ use basiq_relay::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use relay_domain::{
-    Action, EndNotice, Event, EventBody, EventContext, EventId, JobEnd, JobMemory, JobSnapshot,
-    KnownDurations, Metadata, SigningSecret, StageDuration, Status, WatchId, WatchOptions, signing,
+    Action, EndDetection, Event, EventBody, EventContext, EventId, JobEnd, JobMemory, JobSnapshot,
+    KnownDurations, Metadata, SigningSecret, Status, TimeFromStage, WatchId, WatchOptions, signing,
 };
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ fn parse(bytes: &[u8]) -> Option<JobDocument> {
 /// Measures the way from the bytes of an answer to the judgement.
 fn normalise(bench: &mut Criterion) {
     let tracking = Settings::default().tracking;
-    let timings = JudgeSettings {
+    let settings = JudgeSettings {
         bank_retry_after: tracking.bank_retry_after,
         update_retry_interval: tracking.update_retry_interval,
         job_max_age: tracking.job_max_age,
@@ -90,7 +90,8 @@ fn normalise(bench: &mut Criterion) {
             bencher.iter(|| {
                 let document = parse(black_box(&bytes));
                 let finding = document.map(|document| normalise::find(&read(&document), None));
-                finding.map(|finding| normalise::judge(&finding, &options, &known, &timings, now()))
+                finding
+                    .map(|finding| normalise::judge(&finding, &options, &known, &settings, now()))
             });
         });
     }
@@ -101,22 +102,23 @@ fn next_look(bench: &mut Criterion) {
     let document = parse(&document("running", "in-progress"));
     let snapshot = document.as_ref().map(read).unwrap_or_default();
     let memory = memory::observe(&JobMemory::default(), &snapshot, &Finding::Running, now());
-    let mut pace = KnownDurations::default();
+    let mut known = KnownDurations::default();
     for seconds in 1..60 {
-        let stage = StageDuration {
+        let stage = TimeFromStage {
             title: "retrieve-transactions".to_owned(),
-            left: Duration::from_secs(seconds),
+            to_end: Duration::from_secs(seconds),
         };
-        pace.pace.add(&JobEnd {
+        known.observed.add(&JobEnd {
             stages: vec![stage],
-            notice: EndNotice::Hint {
+            detection: EndDetection::Hint {
                 after: Duration::from_secs(1),
             },
         });
     }
     let config = Settings::default().tracking;
     bench.bench_function("schedule/next look", |bencher| {
-        bencher.iter(|| schedule::next_look(black_box(&memory), &pace, false, now(), &config, 0.5));
+        bencher
+            .iter(|| schedule::next_look(black_box(&memory), &known, false, now(), &config, 0.5));
     });
 }
 

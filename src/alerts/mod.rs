@@ -1,7 +1,7 @@
 //! Sends operators a signed alert when a problem begins, and another when it is over. For operators without Prometheus.
 //!
 //! * [`firing`] decides which problems begin and which are over. It is pure.
-//! * `reporter` decides which relay of a fleet sends an alert about a problem that all of them see. It is pure too.
+//! * `holder` decides which relay of a fleet sends an alert about a problem that all of them see. It is pure too.
 //! * `sender` posts the alerts. Each kind has a queue of its own.
 //! * `watcher` collects the facts and runs the other parts.
 //!
@@ -10,7 +10,7 @@
 
 mod alert;
 pub mod firing;
-mod reporter;
+mod holder;
 mod sender;
 mod target;
 mod watcher;

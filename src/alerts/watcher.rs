@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::{
     alerts::{
         firing::{AlertFacts, FiringAlerts},
-        reporter::AlertReporter,
+        holder::AlertHolder,
         sender::{AlertSender, AlertTarget},
         target::{alert_url, allowed},
     },
@@ -127,14 +127,14 @@ impl AlertWatcher {
     /// Evaluates the facts at intervals, and hands new alerts to the sender.
     async fn evaluate(&self) -> Infallible {
         let mut firing = FiringAlerts::new(self.timing.clone());
-        let mut reporter = AlertReporter::default();
+        let mut holder = AlertHolder::default();
         loop {
             let now = self.clock.now();
             let alerts = firing.update(&self.facts(), now);
-            for alert in reporter.choose(alerts, self.fleet.is_first(), now) {
+            for alert in holder.choose(alerts, self.fleet.is_first(), now) {
                 self.sender.enqueue(alert);
             }
-            tokio::time::sleep(self.timing.judging).await;
+            tokio::time::sleep(self.timing.evaluation_interval).await;
         }
     }
 

@@ -1,7 +1,7 @@
-//! Notices that the machine's clock was set, and moves all stored times with it.
+//! Notices that the machine's clock was set, and moves due times and leases with it.
 //!
 //! A relay on SQLite has its own clock, which follows the machine's. When the machine's clock makes a step, the
-//! relay's clock follows only together with the stored times. So nothing waits for a time that never comes, and no
+//! relay's clock follows only together with those. So nothing waits for a time that never comes, and no
 //! lease expires because of the step. On PostgreSQL the time is the database's.
 
 use std::{

@@ -5,13 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use basiq_client::{
-    CoordinationError, FleetCoordination, Reservation, SharedToken, UpstreamCoordinator,
-    UpstreamPause,
-};
+use basiq_client::{CoordinationError, FleetCoordination, SharedToken, UpstreamCoordinator};
 use http::HeaderValue;
 use metrics::gauge;
-use relay_domain::{ErrorChain, Fleet, clock::Clock};
+use relay_domain::{ErrorChain, Fleet, ReservedCalls, clock::Clock};
 use relay_runtime::Wake;
 use relay_store::{
     Sealer, StoreError,
@@ -34,25 +31,25 @@ pub(super) struct FleetMembership {
     store: PgStore,
     id: RelayId,
     clock: Clock,
-    share: Fleet,
+    fleet: Fleet,
 }
 
 impl FleetMembership {
-    /// Joins the relays on a store. From then on, `clock` follows the database's clock and `share` knows the number
+    /// Joins the relays on a store. From then on, `clock` follows the database's clock and `fleet` has the number
     /// of relays.
     pub(super) async fn join(
         store: PgStore,
         clock: Clock,
-        share: Fleet,
+        fleet: Fleet,
     ) -> Result<Self, StoreError> {
-        let fleet = Self {
+        let membership = Self {
             store,
             id: RelayId::generate(),
             clock,
-            share,
+            fleet,
         };
-        fleet.beat().await?;
-        Ok(fleet)
+        membership.beat().await?;
+        Ok(membership)
     }
 
     /// Returns the store that the relays share.
@@ -89,12 +86,12 @@ impl FleetMembership {
     async fn beat(&self) -> Result<(), StoreError> {
         let seen = self.store.beat(&self.id).await?;
         self.clock.follow(seen.now, seen.took);
-        let before = self.share.relays();
+        let before = self.fleet.relays();
         if seen.alive != before {
             info!(relays = seen.alive, before, "relays on this store");
         }
-        self.share.set_size(seen.alive);
-        self.share.set_first(seen.first.as_ref() == Some(&self.id));
+        self.fleet.set_size(seen.alive);
+        self.fleet.set_first(seen.first.as_ref() == Some(&self.id));
         gauge!("relay_fleet_size").set(f64::from(u32::try_from(seen.alive).unwrap_or(u32::MAX)));
         Ok(())
     }
@@ -104,22 +101,24 @@ impl FleetMembership {
 pub(super) async fn join(
     shared: Option<PgStore>,
     clock: &Clock,
-    share: &Fleet,
+    fleet: &Fleet,
 ) -> Result<Option<FleetMembership>> {
     let Some(store) = shared else {
         return Ok(None);
     };
-    let fleet = FleetMembership::join(store, clock.clone(), share.clone()).await;
-    Ok(Some(
-        fleet.context("the relays on the store cannot be joined")?,
-    ))
+    let joined = FleetMembership::join(store, clock.clone(), fleet.clone()).await;
+    let membership = joined.context("the relays on the store cannot be joined")?;
+    Ok(Some(membership))
 }
 
 /// Returns how this relay coordinates its calls to Basiq with the other relays on the store.
-pub(super) fn coordination(joined: Option<&FleetMembership>, share: &Fleet) -> FleetCoordination {
+pub(super) fn coordination(
+    membership: Option<&FleetMembership>,
+    fleet: &Fleet,
+) -> FleetCoordination {
     FleetCoordination {
-        coordinator: joined.map(|fleet| PostgresCoordinator::shared(fleet.store())),
-        fleet: share.clone(),
+        coordinator: membership.map(|joined| PostgresCoordinator::shared(joined.store())),
+        fleet: fleet.clone(),
     }
 }
 
@@ -180,17 +179,8 @@ impl UpstreamCoordinator for PostgresCoordinator {
         most: usize,
         period: Duration,
         horizon: Duration,
-    ) -> Result<Reservation, CoordinationError> {
-        let reserved = self.0.reserve_calls(most, period, horizon).await?;
-        let pause = reserved.pause;
-        Ok(Reservation {
-            at: reserved.at,
-            pause: UpstreamPause {
-                number: pause.number,
-                until: pause.until,
-                status: pause.status,
-            },
-        })
+    ) -> Result<ReservedCalls, CoordinationError> {
+        Ok(self.0.reserve_calls(most, period, horizon).await?)
     }
 
     async fn pause(&self, status: u16, length: Duration) -> Result<i64, CoordinationError> {

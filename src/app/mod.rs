@@ -92,9 +92,9 @@ pub struct Relay {
     /// The connection limits of its HTTP server.
     limits: ConnectionLimits,
     /// The relays on the store, which divide limits among them.
-    share: Fleet,
+    fleet: Fleet,
     /// Its membership among the relays that share the store. None if the store is not shared.
-    fleet: Option<FleetMembership>,
+    membership: Option<FleetMembership>,
     /// What to wake when another relay announces work.
     remote_wakes: RemoteWakes,
     /// The lock that keeps other relays off a store that cannot be shared.
@@ -195,26 +195,26 @@ impl Relay {
         let lock = lock::hold(&settings.store)?;
         let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
         check_and_free_leases(&*store).await?;
-        let share = shared.as_ref().map_or_else(Fleet::alone, PgStore::share);
+        let fleet = shared.as_ref().map_or_else(Fleet::alone, PgStore::fleet);
         // a clock that stands still for a test cannot follow the database's, so such a relay joins no others
         let shared = shared.filter(|_| clock.can_follow());
-        let fleet = join(shared, &clock, &share).await?;
-        let coordination = coordination(fleet.as_ref(), &share);
+        let membership = join(shared, &clock, &fleet).await?;
+        let coordination = coordination(membership.as_ref(), &fleet);
         let limits = connection_limits(&settings, relay_runtime::handle_limit());
         let parts = parts::api_parts(&settings, &store, clock, &metrics, coordination, limits)?;
         let tracker = workers::tracker(&settings, &store, &parts);
         let banks = workers::banks(&settings, &store, &parts);
-        let discovery = workers::discovery(&settings, &store, &parts, &share);
-        let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
+        let discovery = workers::discovery(&settings, &store, &parts, &fleet);
+        let delivery = workers::delivery(&settings, &store, &parts)?.in_fleet(&fleet);
         let delivery = delivery.counting(tracker.activity());
         let activity = workers::activity(&store, &parts, tracker.activity());
         let upkeep = UpkeepWorker::new(&store, parts.clock.clone(), &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let secrets = parts::replaceable_secrets(&settings, &parts)?;
-        let alerts = parts::alert_watcher(&settings, &parts, &secrets, &share)?;
+        let alerts = parts::alert_watcher(&settings, &parts, &secrets, &fleet)?;
         let tester = CallbackTester::new(delivery.single_sender(), parts.clock.clone());
         let looks = tracker.tally();
-        let console = parts::console_parts(&settings, &parts, looks, share.clone(), tester.clone());
+        let console = parts::console_parts(&settings, &parts, looks, fleet.clone(), tester.clone());
         Ok(Self {
             metrics_router: api::metrics_router(Arc::clone(&parts.metrics)),
             follow: workers::follow(&store, &parts),
@@ -233,8 +233,8 @@ impl Relay {
             alerts,
             secrets,
             limits,
-            share,
             fleet,
+            membership,
             lock,
         })
     }
@@ -263,24 +263,24 @@ impl Relay {
             .context("the listener has no address")?;
         let metrics_address = metrics.as_ref().and_then(|at| at.local_addr().ok());
         let mut supervisor = Supervisor::new();
-        let (share, token) = (self.share, supervisor.stop_token());
-        spawn_worker(&mut supervisor, self.tracker, &share);
-        spawn_worker(&mut supervisor, self.banks, &share);
-        spawn_worker(&mut supervisor, self.discovery, &share);
-        spawn_worker(&mut supervisor, self.delivery, &share);
-        spawn_worker(&mut supervisor, self.follow, &share);
-        spawn_worker(&mut supervisor, self.upkeep, &share);
+        let (fleet, token) = (self.fleet, supervisor.stop_token());
+        spawn_worker(&mut supervisor, self.tracker, &fleet);
+        spawn_worker(&mut supervisor, self.banks, &fleet);
+        spawn_worker(&mut supervisor, self.discovery, &fleet);
+        spawn_worker(&mut supervisor, self.delivery, &fleet);
+        spawn_worker(&mut supervisor, self.follow, &fleet);
+        spawn_worker(&mut supervisor, self.upkeep, &fleet);
         let last_counts = self.activity.writer();
-        spawn_worker(&mut supervisor, self.activity, &share);
+        spawn_worker(&mut supervisor, self.activity, &fleet);
         if let Some(clock) = self.clock {
-            spawn_worker(&mut supervisor, clock, &share);
+            spawn_worker(&mut supervisor, clock, &fleet);
         }
         if let Some(alerts) = self.alerts {
             supervisor.spawn("alerts", alerts.run(token.clone()));
         }
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
-        if let Some(fleet) = self.fleet {
-            spawn_fleet(&mut supervisor, fleet, self.remote_wakes);
+        if let Some(membership) = self.membership {
+            spawn_fleet(&mut supervisor, membership, self.remote_wakes);
         }
         let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);
@@ -307,11 +307,11 @@ impl Relay {
     }
 }
 
-/// Spawns a worker. After each tick, the worker leaves the store to the other relays of `share` for their part of the
+/// Spawns a worker. After each tick, the worker leaves the store to the other relays of `fleet` for their part of the
 /// time.
-fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Fleet) {
+fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, fleet: &Fleet) {
     let stop = supervisor.stop_token();
-    supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
+    supervisor.spawn(worker.name(), run_worker(worker, fleet.clone(), stop));
 }
 
 /// Spawns what connects this relay with the others on the store.

@@ -96,7 +96,7 @@ pub(super) fn console_parts(
     settings: &Settings,
     parts: &ApiParts,
     looks: LookTally,
-    share: Fleet,
+    fleet: Fleet,
     tester: CallbackTester,
 ) -> ConsoleParts {
     let wake = parts.delivery_wake.clone();
@@ -110,7 +110,7 @@ pub(super) fn console_parts(
             in_flight: settings.basiq.concurrency,
         },
         looks,
-        share,
+        fleet,
         rules: parts.rules.clone(),
         tester,
         notify_delivery: Arc::new(move || wake.notify()),

@@ -58,7 +58,7 @@ pub(super) fn discovery(
     settings: &Settings,
     store: &Arc<dyn Store>,
     parts: &ApiParts,
-    share: &Fleet,
+    fleet: &Fleet,
 ) -> DiscoveryWorker {
     let clock = parts.clock.clone();
     let lister = JobLister::new(
@@ -78,7 +78,7 @@ pub(super) fn discovery(
         store.clone(),
         clock,
         &settings.basiq,
-        share,
+        fleet,
         signals,
     )
 }

@@ -198,7 +198,7 @@ pub struct AlertTiming {
     /// How long no write to the store may have succeeded.
     pub store_unwritable: Duration,
     /// The time between two evaluations.
-    pub judging: Duration,
+    pub evaluation_interval: Duration,
     /// The time between two writes that find out whether the store can be written.
     pub probing: Duration,
     /// The time between two reads of the problems in the store.
@@ -215,7 +215,7 @@ impl Default for AlertTiming {
             host_paused: Duration::from_mins(10),
             breaker_open: Duration::from_mins(1),
             store_unwritable: Duration::from_secs(10),
-            judging: Duration::from_secs(1),
+            evaluation_interval: Duration::from_secs(1),
             probing: Duration::from_secs(2),
             reading: Duration::from_secs(5),
             retries: [1, 5, 30].map(Duration::from_secs).into(),

@@ -15,9 +15,9 @@ use tracing::info;
 
 use crate::{
     console::{
+        action_result::ActionResult,
         fault::ErrorPage,
         form::SessionForm,
-        notice::Notice,
         state::ConsoleState,
         view::{PageClock, ShownTime},
         visit::{ConsolePath, PageContext, PageFrame, Section, page},
@@ -205,9 +205,9 @@ async fn retire_secret(
         None => Err(no_such_client()),
         Some(true) => {
             info!(client.name = %name, "old signing secret retired by the operator");
-            Ok(back_with(Notice::Retired))
+            Ok(back_with(ActionResult::Retired))
         }
-        Some(false) => Ok(back_with(Notice::NotRotated)),
+        Some(false) => Ok(back_with(ActionResult::NotRotated)),
     }
 }
 
@@ -224,10 +224,10 @@ async fn revoke(
     let cancelled = revoked.await?;
     let watches = cancelled.ok_or_else(no_such_client)?;
     info!(client.name = %name, watches, "client revoked by the operator");
-    Ok(back_with(Notice::Revoked(watches)))
+    Ok(back_with(ActionResult::Revoked(watches)))
 }
 
-fn back_with(notice: Notice) -> Response {
+fn back_with(notice: ActionResult) -> Response {
     Redirect::to(&format!("/console/clients?{}", notice.to_query())).into_response()
 }
 

@@ -17,12 +17,12 @@ use tracing::info;
 use url::form_urlencoded;
 
 use crate::console::{
+    action_result::ActionResult,
     fault::ErrorPage,
     filter::{ConsoleFilter, FilterForm},
     form::SessionForm,
     lists::{ScanProgress, Tab},
     names::{ClientNames, names},
-    notice::Notice,
     scan::{
         DeliveryPosition, DeliveryScan, MOST_LOOKED_AT, ScanLimits, Scanned, parse_position,
         write_position,
@@ -283,16 +283,16 @@ async fn redeliver_one(
 }
 
 /// Returns the notice for the result of a redelivery. Wakes the delivery worker if an event was queued.
-pub(super) fn came_to(state: &ConsoleState, redelivery: Redelivery) -> Notice {
+pub(super) fn came_to(state: &ConsoleState, redelivery: Redelivery) -> ActionResult {
     match redelivery {
         Redelivery::Queued(event_id) => {
             (state.parts.notify_delivery)();
             info!(event.id = %event_id, "event queued once more by the operator");
-            Notice::Queued
+            ActionResult::Queued
         }
-        Redelivery::NotFound => Notice::Gone,
-        Redelivery::NoEvent => Notice::NoEvent,
-        Redelivery::Superseded(_) => Notice::NewerEvent,
-        Redelivery::Cancelled => Notice::IsCancelled,
+        Redelivery::NotFound => ActionResult::Gone,
+        Redelivery::NoEvent => ActionResult::NoEvent,
+        Redelivery::Superseded(_) => ActionResult::NewerEvent,
+        Redelivery::Cancelled => ActionResult::IsCancelled,
     }
 }

@@ -14,9 +14,9 @@ use tracing::info;
 use url::Host;
 
 use crate::console::{
+    action_result::ActionResult,
     fault::ErrorPage,
     form::SessionForm,
-    notice::Notice,
     state::ConsoleState,
     view::{Badge, PageClock, ShownTime, Tone},
     visit::{PageContext, PageFrame, Section},
@@ -151,9 +151,9 @@ async fn pause(
     let (actor, now) = (posted.visit.actor(), posted.visit.now());
     let notice = if state.parts.store.pause_host(actor, &host, now).await? {
         info!(callback.host = host, "host paused by the operator");
-        Notice::HostPaused
+        ActionResult::HostPaused
     } else {
-        Notice::HostWasPaused
+        ActionResult::HostWasPaused
     };
     Ok(back(notice))
 }
@@ -167,13 +167,13 @@ async fn resume(
     let notice = if state.parts.store.resume_host(actor, &host, now).await? {
         (state.parts.notify_delivery)();
         info!(callback.host = host, "host resumed by the operator");
-        Notice::HostResumed
+        ActionResult::HostResumed
     } else {
-        Notice::HostWasNotPaused
+        ActionResult::HostWasNotPaused
     };
     Ok(back(notice))
 }
 
-fn back(notice: Notice) -> Response {
+fn back(notice: ActionResult) -> Response {
     Redirect::to(&format!("/console/hosts?{}", notice.to_query())).into_response()
 }

@@ -4,6 +4,7 @@
 //! The relay renders the pages, and htmx refreshes them. Without JavaScript, they work as plain links and forms. They
 //! exist only if an operator has a token.
 
+mod action_result;
 mod activity_charts;
 mod assets;
 mod audit;
@@ -21,7 +22,6 @@ mod hosts;
 mod lists;
 mod login;
 mod names;
-mod notice;
 mod overview;
 mod redelivery;
 mod request;

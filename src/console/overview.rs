@@ -101,7 +101,7 @@ async fn show(
         comparison: comparison::address(span),
         basiq,
         looks: looks(&state.parts.looks, state.parts.budget.per_second),
-        relays: state.parts.share.relays(),
+        relays: state.parts.fleet.relays(),
         looks_due: census.due_jobs,
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -110,8 +110,8 @@ async fn show(
 
 fn basiq(state: &ConsoleState) -> Basiq {
     let (upstream, budget) = (&state.parts.upstream, state.parts.budget);
-    let pace = upstream.pace();
-    let now = f64::from(budget.per_second) * f64::from(pace) / f64::from(Upstream::WHOLE);
+    let share = upstream.budget_share();
+    let now = f64::from(budget.per_second) * f64::from(share) / f64::from(Upstream::WHOLE);
     let (tone, word) = if upstream.is_breaker_open() {
         (Tone::Bad, "open: calls rest")
     } else {
@@ -125,7 +125,7 @@ fn basiq(state: &ConsoleState) -> Basiq {
         },
         per_second: budget.per_second,
         in_flight: budget.in_flight,
-        percent_in_force: pace / 10,
+        percent_in_force: share / 10,
         calls_per_second_in_force: format!("{now:.1}"),
     }
 }
@@ -229,7 +229,7 @@ fn deliveries(census: &Census) -> Vec<Figure> {
 mod tests {
     use std::time::Duration;
 
-    use relay_domain::EndNotice;
+    use relay_domain::EndDetection;
 
     use super::*;
 
@@ -241,11 +241,11 @@ mod tests {
         }
         tally.count_look(JobKind::Report);
         assert!(looks(&tally, 20).is_empty());
-        let hint = EndNotice::Hint {
+        let hint = EndDetection::Hint {
             after: Duration::ZERO,
         };
         tally.count_end(JobKind::Connection, hint);
-        let late = EndNotice::Look {
+        let late = EndDetection::Look {
             unannounced_for: Duration::ZERO,
         };
         tally.count_end(JobKind::Connection, late);

@@ -19,11 +19,11 @@ use tracing::info;
 use url::form_urlencoded;
 
 use crate::console::{
+    action_result::ActionResult,
     fault::ErrorPage,
     filter::ConsoleFilter,
     form::{Form, SessionForm},
     names::{ClientNames, names},
-    notice::Notice,
     scan::{DeliveryPosition, DeliveryScan, ScanLimits, Scanned, parse_position, write_position},
     state::ConsoleState,
     view::{PageClock, ShownTime},
@@ -255,13 +255,13 @@ async fn redeliver(
     }
     info!(queued, "dead deliveries queued again by the operator");
     let list = address("/console/deliveries", &filter);
-    let notice = Notice::QueuedMany(queued).to_query();
+    let notice = ActionResult::QueuedMany(queued).to_query();
     Ok(Redirect::to(&format!("{list}&{notice}")).into_response())
 }
 
 fn ask_again(filter: &ConsoleFilter) -> Response {
     let page = address("/console/deliveries/redeliver", filter);
-    let notice = Notice::CountAgain.to_query();
+    let notice = ActionResult::CountAgain.to_query();
     Redirect::to(&format!("{page}&{notice}")).into_response()
 }
 

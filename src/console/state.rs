@@ -1,4 +1,4 @@
-//! The state that all pages share.
+//! The state that all pages fleet.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ pub struct ConsoleParts {
     /// The looks of this relay at jobs.
     pub looks: LookTally,
     /// The relays on the store.
-    pub share: Fleet,
+    pub fleet: Fleet,
     /// The rules for callback URLs.
     pub rules: CallbackRules,
     /// Tests callbacks.
@@ -52,7 +52,7 @@ pub struct CallBudget {
     pub in_flight: usize,
 }
 
-/// The state that request handlers share.
+/// The state that request handlers fleet.
 #[derive(Clone)]
 pub(super) struct ConsoleState {
     pub(super) parts: Arc<ConsoleParts>,

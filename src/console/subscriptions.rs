@@ -14,10 +14,10 @@ use tracing::info;
 use url::form_urlencoded;
 
 use crate::console::{
+    action_result::ActionResult,
     fault::ErrorPage,
     form::SessionForm,
     names::{ClientNames, names},
-    notice::Notice,
     state::ConsoleState,
     view::{Badge, PageClock, ShownTime},
     visit::{ConsolePath, PageContext, PageFrame, Section, subscription_page},
@@ -201,7 +201,7 @@ fn notice_line(event: &EventDetails, clock: PageClock) -> NoticeLine {
         event_type: event.body.event_type.clone(),
         message: event.body.user_message.clone(),
         action: words::action(event.body.action),
-        delivery: Badge::way(event.delivery.state),
+        delivery: Badge::delivery(event.delivery.state),
         at: clock.when(event.body.timestamp),
     }
 }
@@ -217,6 +217,10 @@ async fn end(
         return Err(no_such_subscription());
     }
     info!(subscription.id = %id, "subscription ended by the operator");
-    let address = format!("{}?{}", subscription_page(id), Notice::Ended.to_query());
+    let address = format!(
+        "{}?{}",
+        subscription_page(id),
+        ActionResult::Ended.to_query()
+    );
     Ok(Redirect::to(&address).into_response())
 }

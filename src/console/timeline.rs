@@ -172,7 +172,7 @@ impl Line {
     fn tell(&mut self, details: &WatchDetails, event: &EventDetails) {
         let body = &event.body;
         let badge = Badge::status(body.status);
-        let delivery = Badge::way(event.delivery.state);
+        let delivery = Badge::delivery(event.delivery.state);
         let challenge = body.challenge.as_ref().map(|challenge| {
             let until = challenge.expires_at.strftime("%-d %b %H:%M:%S");
             format!("{}, to be answered until {until}", challenge.method)

@@ -150,7 +150,7 @@ impl Badge {
     }
 
     /// Returns the badge of a delivery's state.
-    pub(super) fn way(state: DeliveryState) -> Self {
+    pub(super) fn delivery(state: DeliveryState) -> Self {
         let tone = match state {
             DeliveryState::Pending => Tone::Info,
             DeliveryState::Delivered => Tone::Good,

@@ -14,9 +14,9 @@ use url::form_urlencoded;
 
 use crate::{
     console::{
+        action_result::ActionResult,
         assets,
         fault::ErrorPage,
-        notice::Notice,
         session::ConsoleSession,
         state::ConsoleState,
         view::{PageClock, ShownTime},
@@ -90,7 +90,7 @@ pub(super) struct PageContext {
     actor: Actor,
     is_fragment: bool,
     /// The result of the previous action.
-    notice: Option<Notice>,
+    notice: Option<ActionResult>,
     now: Timestamp,
 }
 
@@ -102,7 +102,7 @@ pub(super) struct PageFrame {
     pub(super) form_token: String,
     /// Who is logged in.
     pub(super) operator: String,
-    pub(super) notice: Option<Notice>,
+    pub(super) notice: Option<ActionResult>,
     pub(super) now: ShownTime,
 }
 
@@ -130,7 +130,7 @@ impl FromRequestParts<ConsoleState> for PageContext {
                 },
                 session,
                 is_fragment,
-                notice: Notice::of_query(parts.uri.query().unwrap_or_default()),
+                notice: ActionResult::of_query(parts.uri.query().unwrap_or_default()),
                 now,
             }),
             None => Err(to_log_in(parts, is_fragment)),

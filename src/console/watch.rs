@@ -12,11 +12,11 @@ use relay_store::{HostPause, WatchDetails};
 use tracing::info;
 
 use crate::console::{
+    action_result::ActionResult,
     deliveries::came_to,
     fault::ErrorPage,
     form::SessionForm,
     names::names,
-    notice::Notice,
     state::ConsoleState,
     timeline::{TimelineEntry, timeline},
     view::{Badge, PageClock, ShownTime, length},
@@ -225,6 +225,6 @@ async fn cancel(
         return Err(no_such_watch());
     }
     info!(watch.id = %id, "watch cancelled by the operator");
-    let address = format!("{}?{}", watch_page(id), Notice::Cancelled.to_query());
+    let address = format!("{}?{}", watch_page(id), ActionResult::Cancelled.to_query());
     Ok(Redirect::to(&address).into_response())
 }

@@ -15,7 +15,7 @@ use relay_domain::Fleet;
 use crate::{config::DeliveryConfig, delivery::hosts::Silence};
 
 /// An address has this many times the slots of one name, but at most a quarter of all slots.
-const NAMES: usize = 4;
+const HOSTS_PER_ADDRESS: usize = 4;
 
 /// The maximum number of names to remember with their address, and of silent addresses.
 const REMEMBERED: usize = 4096;
@@ -25,7 +25,7 @@ const REMEMBERED: usize = 4096;
 pub(super) struct AddressLoad {
     per_address: usize,
     /// The relays that share the slots of each address.
-    share: Fleet,
+    fleet: Fleet,
     known: Arc<Mutex<Known>>,
 }
 
@@ -43,9 +43,9 @@ struct AddressSlots {
 }
 
 impl AddressSlots {
-    /// Returns how many of `of` slots are taken. Slots that the address lost by silence count as taken.
-    fn taken(&self, of: usize) -> usize {
-        self.in_flight + self.silence.lost(of)
+    /// Returns how many of the slots of one address are taken. Slots that it lost by silence count as taken.
+    fn taken(&self, per_address: usize) -> usize {
+        self.in_flight + self.silence.lost(per_address)
     }
 }
 
@@ -54,19 +54,19 @@ impl AddressLoad {
         let per_host = config.concurrency_per_host;
         let quarter = (config.concurrency / 4).max(per_host);
         Self {
-            per_address: per_host.saturating_mul(NAMES).min(quarter),
-            share: Fleet::alone(),
+            per_address: per_host.saturating_mul(HOSTS_PER_ADDRESS).min(quarter),
+            fleet: Fleet::alone(),
             known: Arc::default(),
         }
     }
 
-    /// Divides the slots of each address among the relays of `share`.
-    pub(super) fn share_with(&mut self, share: Fleet) {
-        self.share = share;
+    /// Divides the slots of each address among the relays of `fleet`.
+    pub(super) fn join_fleet(&mut self, fleet: Fleet) {
+        self.fleet = fleet;
     }
 
     fn per_address(&self) -> usize {
-        self.share.of(self.per_address)
+        self.fleet.of(self.per_address)
     }
 
     /// Takes a slot for an attempt to `host` at `address`. Returns none if all slots are taken.

@@ -18,7 +18,7 @@ const REMEMBERED: usize = 256;
 pub(super) struct HostLoad {
     per_host: usize,
     /// The relays that share the slots of each host.
-    share: Fleet,
+    fleet: Fleet,
     /// Knows the attempts in flight to each host.
     slots: Slots,
     silent: HashMap<String, Silence>,
@@ -50,25 +50,25 @@ impl HostLoad {
     pub(super) fn new(per_host: usize, slots: Slots) -> Self {
         Self {
             per_host,
-            share: Fleet::alone(),
+            fleet: Fleet::alone(),
             slots,
             silent: HashMap::new(),
         }
     }
 
-    /// Divides the slots of each host among the relays of `share`.
-    pub(super) fn share_with(&mut self, share: Fleet) {
-        self.share = share;
+    /// Divides the slots of each host among the relays of `fleet`.
+    pub(super) fn join_fleet(&mut self, fleet: Fleet) {
+        self.fleet = fleet;
     }
 
     /// Returns a sender of single messages, which count with these attempts against the limits of each host.
     pub(super) fn single_sender(&self, sender: CallbackSender) -> SingleSender {
-        SingleSender::new(sender, &self.slots, self.per_host, self.share.clone())
+        SingleSender::new(sender, &self.slots, self.per_host, self.fleet.clone())
     }
 
     /// Whether other relays share the slots of each host.
     pub(super) fn is_shared(&self) -> bool {
-        self.share.relays() > 1
+        self.fleet.relays() > 1
     }
 
     /// Notes an attempt that ended with a response of any kind, or without one.
@@ -89,19 +89,16 @@ impl HostLoad {
     /// Returns the limits for claims and new deliveries. `full` hosts get none, because they are full for another
     /// reason. Slots that a silent host lost count as taken.
     pub(super) fn limits(&self, full: Vec<String>) -> HostLimits {
-        let per_host = self.share.of(self.per_host);
-        let mut in_flight = self.slots.by_host();
+        let per_host = self.fleet.of(self.per_host);
+        let mut taken = self.slots.by_host();
         for (host, silence) in &self.silent {
             let lost = silence.lost(per_host);
             if lost > 0 {
-                *in_flight.entry(host.clone()).or_default() += lost;
+                *taken.entry(host.clone()).or_default() += lost;
             }
         }
-        in_flight.extend(full.into_iter().map(|name| (name, per_host)));
-        HostLimits {
-            per_host,
-            in_flight,
-        }
+        taken.extend(full.into_iter().map(|name| (name, per_host)));
+        HostLimits { per_host, taken }
     }
 }
 
@@ -136,30 +133,30 @@ mod tests {
         );
         drop(first);
         assert_eq!(free(&load, "a.example"), 15);
-        assert!(!load.limits(Vec::new()).in_flight.contains_key("b.example"));
+        assert!(!load.limits(Vec::new()).taken.contains_key("b.example"));
         drop(second);
     }
 
     #[test]
     fn relays_divide_the_slots_of_a_host() {
-        let (mut load, share) = (load(), Fleet::alone());
-        load.share_with(share.clone());
+        let (mut load, fleet) = (load(), Fleet::alone());
+        load.join_fleet(fleet.clone());
         let _attempt = begin(&load, "a.example");
         for (relays, slots) in [(1, 16), (2, 8), (5, 3), (1, 16)] {
-            share.set_size(relays);
+            fleet.set_size(relays);
             let limits = load.limits(vec!["full.example".to_owned()]);
             assert_eq!(limits.per_host, slots);
-            assert_eq!(limits.in_flight["a.example"], 1);
-            assert_eq!(limits.in_flight["full.example"], slots);
+            assert_eq!(limits.taken["a.example"], 1);
+            assert_eq!(limits.taken["full.example"], slots);
         }
     }
 
     #[test]
     fn a_host_keeps_the_attempts_in_flight_when_another_relay_takes_a_share_of_its_slots() {
-        let (mut load, share) = (load(), Fleet::alone());
-        load.share_with(share.clone());
+        let (mut load, fleet) = (load(), Fleet::alone());
+        load.join_fleet(fleet.clone());
         let attempts: Vec<_> = (0..12).map(|_| begin(&load, "a.example")).collect();
-        share.set_size(2);
+        fleet.set_size(2);
         assert_eq!(free(&load, "a.example"), 0);
         assert!(begin(&load, "a.example").is_none());
         drop(attempts);

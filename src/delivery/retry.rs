@@ -49,7 +49,7 @@ pub fn after_attempt(end: &AttemptEnd, schedule: &[Duration], jitter: f64) -> Af
     if let Some(deadline) = end.deadline {
         let [.., last] = DEADLINE_WAITS;
         let wait = DEADLINE_WAITS.get(made).copied().unwrap_or(last);
-        let at = later(end.now, wait.max(asked_wait(end)));
+        let at = later_rounded_up(end.now, wait.max(asked_wait(end)));
         return if at < deadline {
             AfterAttempt::RetryAt(at)
         } else {
@@ -59,7 +59,7 @@ pub fn after_attempt(end: &AttemptEnd, schedule: &[Duration], jitter: f64) -> Af
     match schedule.get(made) {
         Some(wait) => {
             let wait = spread(*wait, jitter).max(asked_wait(end));
-            AfterAttempt::RetryAt(later(end.now, wait))
+            AfterAttempt::RetryAt(later_rounded_up(end.now, wait))
         }
         None => AfterAttempt::Dead,
     }
@@ -98,7 +98,7 @@ fn asked_wait(end: &AttemptEnd) -> Duration {
 }
 
 /// Returns the time `wait` after `now`, rounded up to a whole millisecond and always in the future.
-fn later(now: Timestamp, wait: Duration) -> Timestamp {
+fn later_rounded_up(now: Timestamp, wait: Duration) -> Timestamp {
     let millis = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(now.as_millisecond().saturating_add(millis.max(1)))
         .unwrap_or(Timestamp::MAX)
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn after(seconds: f64) -> AfterAttempt {
-        AfterAttempt::RetryAt(later(now(), Duration::from_secs_f64(seconds)))
+        AfterAttempt::RetryAt(later_rounded_up(now(), Duration::from_secs_f64(seconds)))
     }
 
     fn end(status: Option<u16>, round_attempts: u32) -> AttemptEnd {
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn an_event_with_a_deadline_is_tried_until_it_expires() {
         let mut answer = AttemptEnd {
-            deadline: Some(later(now(), Duration::from_mins(2))),
+            deadline: Some(later_rounded_up(now(), Duration::from_mins(2))),
             ..end(Some(500), 0)
         };
         for (made, wait) in (0..).zip([1.0, 2.0, 4.0, 8.0, 8.0, 8.0]) {
@@ -236,7 +236,7 @@ mod tests {
             (8000, AfterAttempt::Expired),
             (1, AfterAttempt::Expired),
         ] {
-            answer.deadline = Some(later(now(), Duration::from_millis(left)));
+            answer.deadline = Some(later_rounded_up(now(), Duration::from_millis(left)));
             assert_eq!(after_attempt(&answer, &[], 0.0), next, "{left}");
         }
         answer.status = Some(204);
@@ -253,7 +253,7 @@ mod tests {
         ] {
             let answer = AttemptEnd {
                 retry_after: Some(Duration::from_secs(asked)),
-                deadline: Some(later(now(), Duration::from_mins(1))),
+                deadline: Some(later_rounded_up(now(), Duration::from_mins(1))),
                 ..end(Some(503), 0)
             };
             assert_eq!(after_attempt(&answer, &schedule(), 0.0), next, "{asked}");
@@ -277,7 +277,7 @@ mod tests {
             deadline in proptest::option::of(1_u64..300),
         ) {
             let answer = |made| AttemptEnd {
-                deadline: deadline.map(|left| later(now(), Duration::from_secs(left))),
+                deadline: deadline.map(|left| later_rounded_up(now(), Duration::from_secs(left))),
                 ..end(Some(500), made)
             };
             let this = retry_time(after_attempt(&answer(made), &schedule(), MIDDLE));
@@ -297,7 +297,7 @@ mod tests {
             jitter in 0.0_f64..1.0,
         ) {
             let asked = Duration::from_millis(asked);
-            let deadline = left.map(|left| later(now(), Duration::from_millis(left)));
+            let deadline = left.map(|left| later_rounded_up(now(), Duration::from_millis(left)));
             let answer = AttemptEnd {
                 retry_after: Some(asked),
                 deadline,
@@ -306,7 +306,7 @@ mod tests {
             let waits: Vec<_> = waits.into_iter().map(Duration::from_millis).collect();
             if let Some(at) = retry_time(after_attempt(&answer, &waits, jitter)) {
                 prop_assert!(at > now());
-                prop_assert!(at >= later(now(), asked.min(LONGEST_ASKED)));
+                prop_assert!(at >= later_rounded_up(now(), asked.min(LONGEST_ASKED)));
                 prop_assert!(deadline.is_none_or(|deadline| at < deadline));
             }
         }

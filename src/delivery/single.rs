@@ -21,7 +21,7 @@ pub struct SingleSender {
     sender: CallbackSender,
     slots: Slots,
     per_host: usize,
-    share: Fleet,
+    fleet: Fleet,
 }
 
 impl SingleSender {
@@ -30,33 +30,33 @@ impl SingleSender {
         sender: CallbackSender,
         slots: &Slots,
         per_host: usize,
-        share: Fleet,
+        fleet: Fleet,
     ) -> Self {
         Self {
             sender,
             slots: slots.beside(MOST),
             per_host,
-            share,
+            fleet,
         }
     }
 
     /// Creates a sender with limits of its own. Fails if TLS cannot be set up with `config`.
     pub fn alone(config: &DeliveryConfig) -> Result<Self, DeliveryError> {
         let sender = CallbackSender::new(config, Arc::new(SystemResolver))?;
-        let (slots, share) = (Slots::new(0), Fleet::alone());
+        let (slots, fleet) = (Slots::new(0), Fleet::alone());
         Ok(Self::new(
             sender,
             &slots,
             config.concurrency_per_host,
-            share,
+            fleet,
         ))
     }
 
     /// Posts a message once. Returns none if the limits leave no room: then nothing was sent.
     pub async fn send(&self, message: &SignedMessage<'_>, at: Timestamp) -> Option<MessageResult> {
         let limits = HostLimits {
-            per_host: self.share.of(self.per_host),
-            in_flight: self.slots.by_host(),
+            per_host: self.fleet.of(self.per_host),
+            taken: self.slots.by_host(),
         };
         let mut slots = self.slots.set_aside(1).within(limits);
         let _permit = slots.permit_for(message.url.host())?;

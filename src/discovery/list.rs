@@ -14,7 +14,7 @@ use relay_domain::{
     spread,
 };
 use relay_store::{
-    DueList, FoundJob, ListResult, NewNotice, StoreError, SubscriptionStore, UserList,
+    DueList, FoundJob, JobListResult, ListResult, NewNotice, StoreError, SubscriptionStore,
 };
 use tracing::{debug, info, warn};
 
@@ -67,7 +67,7 @@ impl JobLister {
 
     /// Lists the jobs of one person, and counts each page after the first in `further`. It never fails: if Basiq gives
     /// no usable answer, the jobs are listed again soon.
-    pub(super) async fn list(self, due: DueList, further: FurtherPages) -> UserList {
+    pub(super) async fn list(self, due: DueList, further: FurtherPages) -> JobListResult {
         let at = self.clock.now();
         let jobs = self.client.jobs_of_user(&due.user_id, || further.count());
         let (result, wait) = match jobs.await {
@@ -94,7 +94,7 @@ impl JobLister {
                 (ListResult::Failed, self.interval.min(PAUSE_AFTER_FAILURE))
             }
         };
-        UserList {
+        JobListResult {
             user_id: due.user_id,
             lease: due.lease,
             at,

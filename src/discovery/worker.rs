@@ -9,7 +9,7 @@ use relay_domain::{
     clock::{Clock, between},
 };
 use relay_runtime::{InFlight, TickOutcome, Wake, Worker, WorkerError};
-use relay_store::{Claim, DiscoveryStore, RecordedLists, UserList};
+use relay_store::{Claim, DiscoveryStore, JobListResult, RecordedLists};
 use tracing::info;
 
 use crate::discovery::{
@@ -42,8 +42,8 @@ pub struct DiscoveryWorker {
     fleet: Fleet,
     pace: ListPace,
     lease: Duration,
-    in_flight: InFlight<UserList>,
-    unrecorded: Vec<UserList>,
+    in_flight: InFlight<JobListResult>,
+    unrecorded: Vec<JobListResult>,
 }
 
 impl DiscoveryWorker {
@@ -92,7 +92,7 @@ impl DiscoveryWorker {
         let RecordedLists {
             watches,
             notices,
-            over_cap,
+            waiting_for_room,
         } = recorded;
         if watches > 0 {
             info!(watches, "jobs of subscribed users are watched");
@@ -104,9 +104,9 @@ impl DiscoveryWorker {
             counter!("relay_notices_total", "type" => kind).increment(notices);
             self.signals.delivery_wake.notify();
         }
-        if over_cap > 0 {
+        if waiting_for_room > 0 {
             info!(
-                jobs = over_cap,
+                jobs = waiting_for_room,
                 "jobs of subscribed users wait: their clients have too many open watches"
             );
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use basiq_client::normalise::Finding;
 use jiff::Timestamp;
 use relay_domain::{
-    EndNotice, JobEnd, JobMemory, JobSnapshot, StageDuration, StageSeen, StepView,
+    EndDetection, JobEnd, JobMemory, JobSnapshot, StageSeen, StepView, TimeFromStage,
     clock::{between, later},
     stage_of,
 };
@@ -76,38 +76,56 @@ pub fn end(
             since: created,
         });
     }
-    let left = begun.into_iter().map(|stage| StageDuration {
-        left: between(stage.since, ended),
+    let stages = begun.into_iter().map(|stage| TimeFromStage {
+        to_end: between(stage.since, ended),
         title: stage.title,
     });
-    let stages: Vec<_> = left
-        .filter(|stage| !stage.left.is_zero() && stage.left < LONGEST)
+    let stages: Vec<_> = stages
+        .filter(|stage| !stage.to_end.is_zero() && stage.to_end < LONGEST)
         .collect();
     (!stages.is_empty()).then(|| JobEnd {
         stages,
-        notice: notice(before.seen_at, ended, hinted_at, now),
+        detection: EndTimes {
+            seen_running_at: before.seen_at,
+            ended_at: ended,
+            hinted_at,
+            found_at: now,
+        }
+        .detection(),
     })
 }
 
-/// Returns how the look at `now` noticed a job's end. A hint can only be matched to a job whose document was seen. If
-/// another look came between the hint and this one, that look found the job running.
-#[must_use]
-pub fn notice(
-    seen_at: Option<Timestamp>,
-    ended: Timestamp,
-    hinted_at: Option<Timestamp>,
-    now: Timestamp,
-) -> EndNotice {
-    match (seen_at, hinted_at) {
-        (Some(seen), Some(hinted)) if seen < hinted && hinted <= now => EndNotice::Hint {
-            after: between(ended.max(seen), hinted),
-        },
-        (Some(seen), _) => EndNotice::Look {
-            unannounced_for: between(ended.max(seen), now),
-        },
-        (None, _) => EndNotice::Look {
-            unannounced_for: Duration::ZERO,
-        },
+/// When a job ended, and what the relay knew of it by then.
+#[derive(Debug, Clone, Copy)]
+pub struct EndTimes {
+    /// The previous look, which found the job running.
+    pub seen_running_at: Option<Timestamp>,
+    /// When the job ended, as far as the relay knows.
+    pub ended_at: Timestamp,
+    /// The latest hint.
+    pub hinted_at: Option<Timestamp>,
+    /// The look that found the job ended.
+    pub found_at: Timestamp,
+}
+
+impl EndTimes {
+    /// Returns how the relay noticed the end. A hint can only be matched to a job whose document was seen. If another
+    /// look came between the hint and this one, that look found the job running.
+    #[must_use]
+    pub fn detection(self) -> EndDetection {
+        match (self.seen_running_at, self.hinted_at) {
+            (Some(seen), Some(hinted)) if seen < hinted && hinted <= self.found_at => {
+                EndDetection::Hint {
+                    after: between(self.ended_at.max(seen), hinted),
+                }
+            }
+            (Some(seen), _) => EndDetection::Look {
+                unannounced_for: between(self.ended_at.max(seen), self.found_at),
+            },
+            (None, _) => EndDetection::Look {
+                unannounced_for: Duration::ZERO,
+            },
+        }
     }
 }
 
@@ -186,7 +204,7 @@ mod tests {
     fn told(end: Option<&JobEnd>) -> Vec<(&str, u64)> {
         let stages = end.iter().flat_map(|end| &end.stages);
         stages
-            .map(|stage| (stage.title.as_str(), stage.left.as_secs()))
+            .map(|stage| (stage.title.as_str(), stage.to_end.as_secs()))
             .collect()
     }
 
@@ -251,26 +269,44 @@ mod tests {
         assert_eq!(end_of(&JobMemory::default(), &odd, 100_000), None);
     }
 
-    fn found_after(seconds: u64) -> EndNotice {
-        EndNotice::Look {
+    fn found_after(seconds: u64) -> EndDetection {
+        EndDetection::Look {
             unannounced_for: Duration::from_secs(seconds),
+        }
+    }
+
+    /// Returns the times of a job that ended at 20 and was found ended at 25.
+    fn end_times(seen_running: Option<i64>, hinted: Option<i64>) -> EndTimes {
+        EndTimes {
+            seen_running_at: seen_running.map(at),
+            ended_at: at(20),
+            hinted_at: hinted.map(at),
+            found_at: at(25),
         }
     }
 
     #[test]
     fn only_a_hint_since_the_latest_look_announced_the_end() {
-        let notice = |hinted: Option<i64>| notice(Some(at(10)), at(20), hinted.map(at), at(25));
-        assert_eq!(notice(None), found_after(5));
-        assert_eq!(notice(Some(9)), found_after(5), "it found the job running");
-        assert_eq!(notice(Some(10)), found_after(5), "it found the job running");
-        let hinted_after = |seconds| EndNotice::Hint {
+        let detection = |hinted: Option<i64>| end_times(Some(10), hinted).detection();
+        assert_eq!(detection(None), found_after(5));
+        assert_eq!(
+            detection(Some(9)),
+            found_after(5),
+            "it found the job running"
+        );
+        assert_eq!(
+            detection(Some(10)),
+            found_after(5),
+            "it found the job running"
+        );
+        let hinted_after = |seconds| EndDetection::Hint {
             after: Duration::from_secs(seconds),
         };
-        assert_eq!(notice(Some(11)), hinted_after(0), "the clocks differ");
-        assert_eq!(notice(Some(22)), hinted_after(2));
-        assert_eq!(notice(Some(25)), hinted_after(5));
+        assert_eq!(detection(Some(11)), hinted_after(0), "the clocks differ");
+        assert_eq!(detection(Some(22)), hinted_after(2));
+        assert_eq!(detection(Some(25)), hinted_after(5));
         assert_eq!(
-            notice(Some(26)),
+            detection(Some(26)),
             found_after(5),
             "its look is still to come"
         );
@@ -278,9 +314,15 @@ mod tests {
 
     #[test]
     fn a_job_that_ended_before_it_was_seen_tells_nothing_about_hints() {
-        let first = notice(None, at(20), Some(at(24)), at(25));
+        let first = end_times(None, Some(24)).detection();
         assert_eq!(first, found_after(0));
-        let earlier = notice(Some(at(10)), at(5), None, at(12));
+        let earlier = EndTimes {
+            seen_running_at: Some(at(10)),
+            ended_at: at(5),
+            hinted_at: None,
+            found_at: at(12),
+        };
+        let earlier = earlier.detection();
         assert_eq!(earlier, found_after(2), "since it was seen");
     }
 

@@ -57,7 +57,7 @@ fn change_state(watch: &Watch, state: WatchState) -> WatchChange {
 }
 
 fn report(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Option<WatchChange> {
-    let (state, progress) = step(watch, verdict, context.memory);
+    let (state, progress) = state_after(watch, verdict, context.memory);
     let is_news = verdict.is_final || progress != watch.progress;
     if !is_news {
         return (state != watch.state).then(|| change_state(watch, state));
@@ -81,7 +81,7 @@ fn report(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Opti
 
 /// Returns the state that a verdict leads to, and the watch's progress after the verdict. The progress is
 /// unchanged if the watch already got this event.
-fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, ToldSoFar) {
+fn state_after(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, ToldSoFar) {
     let progress = watch.progress;
     if verdict.is_final {
         return (WatchState::Settled, progress);
@@ -101,6 +101,7 @@ fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, To
                 ..progress
             },
         ),
+        // Only a bank in major outage leads to a failure that is not final. The relay waits for the bank.
         Status::Success | Status::Failed => (
             WatchState::Delayed,
             ToldSoFar {

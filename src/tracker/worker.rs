@@ -13,7 +13,7 @@ use relay_runtime::{
     ClaimPacer, HostBacklog, InFlight, SlotDivision, TickOutcome, Wake, Worker, WorkerError,
 };
 use relay_store::{
-    Claim, DispatchReceiver, DueJob, FreeSlots, JobStore, Look, Permit, Slots, StoreError,
+    Claim, DispatchReceiver, DueJob, JobStore, Look, Permit, ReservedSlots, Slots, StoreError,
     record_looks,
 };
 use tracing::{Instrument, info_span};
@@ -30,7 +30,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(15);
 /// What the next claim may do.
 enum ClaimPlan {
     /// Claim jobs for these slots.
-    Claim(FreeSlots),
+    Claim(ReservedSlots),
     /// Claim nothing.
     Skip(SkipReason),
 }
@@ -222,7 +222,12 @@ impl TrackerWorker {
     }
 
     /// Starts looks at the jobs that were claimed for `slots`.
-    fn start_claimed(&mut self, due: Vec<DueJob>, mut slots: FreeSlots, now: Timestamp) -> Claimed {
+    fn start_claimed(
+        &mut self,
+        due: Vec<DueJob>,
+        mut slots: ReservedSlots,
+        now: Timestamp,
+    ) -> Claimed {
         for job in due {
             // the claim stayed within its limit, so there is a permit for each job
             if let Some(permit) = slots.permit() {
@@ -307,8 +312,8 @@ impl Worker for TrackerWorker {
         })
     }
 
-    async fn rest(&mut self, so_long: Duration) {
-        self.start_new_during(tokio::time::sleep(so_long)).await;
+    async fn leave_store_to_others(&mut self, pause: Duration) {
+        self.start_new_during(tokio::time::sleep(pause)).await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {

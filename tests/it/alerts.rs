@@ -81,7 +81,7 @@ fn alert_at(url: &str, secret: &SigningSecret, settings: &mut Settings) {
         host_paused: Duration::from_millis(300),
         breaker_open: Duration::from_millis(300),
         store_unwritable: Duration::from_secs(4),
-        judging: Duration::from_millis(50),
+        evaluation_interval: Duration::from_millis(50),
         probing: Duration::from_millis(50),
         reading: Duration::from_millis(100),
         retries: vec![Duration::from_millis(100); 2],

@@ -125,14 +125,14 @@ fn told(document: &basiq_client::wire::JobDocument) -> (String, Option<String>) 
         started_at: now,
         next_retry_at: None,
     };
-    let timings = JudgeSettings {
+    let settings = JudgeSettings {
         bank_retry_after: Duration::from_mins(10),
         update_retry_interval: Duration::from_hours(2),
         job_max_age: Duration::from_hours(168),
         support_after_failures: 3,
     };
     let finding = find(&read_job(document, now), None);
-    match judge(&finding, &WatchOptions::default(), &known, &timings, now) {
+    match judge(&finding, &WatchOptions::default(), &known, &settings, now) {
         Outcome::Running | Outcome::Unknown => ("running".to_owned(), None),
         Outcome::Tell(verdict) => (
             format!("{}/{}", verdict.status, verdict.action),

@@ -40,7 +40,7 @@ async fn a_new_job_and_its_event_are_sent_to_idle_workers() {
 async fn a_new_job_is_looked_at_while_other_relays_have_the_store() {
     let mut app = idle_app().await;
     settled(&app).await;
-    assert_eq!(app.rest().await, 1);
+    assert_eq!(app.leave_store_to_others().await, 1);
     app.run_due().await;
     assert_eq!(app.told().len(), 1);
     assert_eq!(app.sandbox.calls().count("GET /jobs/{jobId}"), 1);

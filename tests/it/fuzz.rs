@@ -178,7 +178,7 @@ fn a_damaged_job_document_is_judged_and_never_made_better_than_it_is() {
         next_retry_at: None,
     };
     let day = Duration::from_hours(24);
-    let timings = JudgeSettings {
+    let settings = JudgeSettings {
         bank_retry_after: day,
         update_retry_interval: day,
         job_max_age: day,
@@ -193,7 +193,7 @@ fn a_damaged_job_document_is_judged_and_never_made_better_than_it_is() {
         let snapshot = read_job(&JobDocument(document), jiff::Timestamp::MAX);
         let options = WatchOptions::default();
         let finding = find(&snapshot, None);
-        let judged = judge(&finding, &options, &known, &timings, known.started_at);
+        let judged = judge(&finding, &options, &known, &settings, known.started_at);
         if let Outcome::Tell(verdict) = judged {
             told.set(told.get() + 1);
             let text = catalogue.user_message(&verdict.message, &options.locale);

@@ -143,7 +143,7 @@ impl Simulation {
     /// Learns from the end of a job, if this way of looking learns.
     fn learn_end(&mut self, end: Option<JobEnd>) {
         if let (Way::Learned, Some(end)) = (self.way, end) {
-            self.known.pace.add(&end);
+            self.known.observed.add(&end);
         }
     }
 

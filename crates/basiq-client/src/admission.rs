@@ -24,7 +24,7 @@ use crate::{
     breaker::{Breaker, BreakerPermit},
     call_limiter::CallLimiter,
     coordinator::FleetCoordination,
-    error::is_for_want_of_resources,
+    error::is_lack_of_resources,
     throttle::Throttle,
 };
 
@@ -225,7 +225,7 @@ impl Middleware for AdmissionMiddleware {
         let sent_at = SentAt(Instant::now());
         let mut response = next.run(request, extensions).await.inspect_err(|error| {
             // A lack of the relay's own resources says nothing about Basiq.
-            if !is_for_want_of_resources(error) {
+            if !is_lack_of_resources(error) {
                 breaker_permit.report_usable(false);
             }
         })?;

@@ -13,13 +13,13 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
-use relay_domain::{ErrorChain, clock::Clock};
+use relay_domain::{ErrorChain, ReservedCalls, UpstreamPause, clock::Clock};
 use thiserror::Error;
 use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, info, warn};
 
 use crate::{
-    coordinator::{CoordinationError, Reservation, UpstreamCoordinator, UpstreamPause},
+    coordinator::{CoordinationError, UpstreamCoordinator},
     throttle::Throttle,
 };
 
@@ -206,8 +206,8 @@ impl SharedLimiter {
     /// Logs when the slots become unreachable, and when they can be reached again.
     fn log_reachability(
         &self,
-        granted: Result<Reservation, CoordinationError>,
-    ) -> Result<Reservation, CoordinatorUnreachable> {
+        granted: Result<ReservedCalls, CoordinationError>,
+    ) -> Result<ReservedCalls, CoordinatorUnreachable> {
         let was_unreachable = self
             .is_unreachable
             .swap(granted.is_err(), Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use http::HeaderValue;
 use jiff::Timestamp;
-use relay_domain::Fleet;
+use relay_domain::{Fleet, ReservedCalls};
 
 /// Why the shared state cannot be reached.
 pub type CoordinationError = Box<dyn Error + Send + Sync>;
@@ -46,7 +46,7 @@ pub trait UpstreamCoordinator: Send + Sync {
         most: usize,
         period: Duration,
         horizon: Duration,
-    ) -> Result<Reservation, CoordinationError>;
+    ) -> Result<ReservedCalls, CoordinationError>;
 
     /// Publishes a pause that Basiq asked for to the other relays, and returns the number of the pause.
     async fn pause(&self, status: u16, length: Duration) -> Result<i64, CoordinationError>;
@@ -65,26 +65,6 @@ pub trait UpstreamCoordinator: Send + Sync {
         key: &HeaderValue,
         token: Option<SharedToken>,
     ) -> Result<(), CoordinationError>;
-}
-
-/// Reserved slots for calls, and the latest pause.
-#[derive(Debug, Clone)]
-pub struct Reservation {
-    /// The start of each slot, in order. Empty if other relays hold all slots within the horizon.
-    pub at: Vec<Timestamp>,
-    /// The latest pause that Basiq asked any relay for.
-    pub pause: UpstreamPause,
-}
-
-/// A pause that Basiq asked a relay for, and that all relays observe.
-#[derive(Debug, Clone, Copy)]
-pub struct UpstreamPause {
-    /// The number of the pause. Later pauses have higher numbers.
-    pub number: i64,
-    /// The end of the pause.
-    pub until: Timestamp,
-    /// The HTTP status that began it.
-    pub status: u16,
 }
 
 /// An access token that relays share.

@@ -101,7 +101,7 @@ impl BasiqError {
         let cause = match cause.downcast() {
             // Without a handle to reach the store, which holds the budget, the relay has none to reach Basiq
             // either.
-            Ok(error @ CoordinatorUnreachable { .. }) if is_for_want_of_resources(&error) => {
+            Ok(error @ CoordinatorUnreachable { .. }) if is_lack_of_resources(&error) => {
                 return Self::NoResources(error.into());
             }
             Ok(CoordinatorUnreachable { .. }) => {
@@ -126,7 +126,7 @@ impl BasiqError {
     pub(super) fn from_transport(error: reqwest::Error) -> Self {
         if error.is_timeout() {
             Self::TimedOut
-        } else if error.is_connect() && is_for_want_of_resources(&error) {
+        } else if error.is_connect() && is_lack_of_resources(&error) {
             Self::NoResources(error.into())
         } else {
             // With the URL, each job's failure would count as a different one.
@@ -188,6 +188,6 @@ impl BasiqError {
 
 /// Returns whether the request was not sent because the relay lacks resources. A resolver without a file handle
 /// reports only that it failed, so free handles are checked too.
-pub(super) fn is_for_want_of_resources(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn is_lack_of_resources(error: &(dyn std::error::Error + 'static)) -> bool {
     lacks_resources(error) || lacks_handles()
 }

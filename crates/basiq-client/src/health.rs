@@ -32,8 +32,8 @@ impl HealthTracker {
     }
 
     /// Records how much of the budget is used, in thousandths.
-    pub(super) fn note_slowdown(&self, thousandths: u32) {
-        self.upstream.set_spacing(thousandths);
+    pub(super) fn note_budget_share(&self, thousandths: u32) {
+        self.upstream.set_budget_share(thousandths);
     }
 
     /// Records the result of a call. A call that was not made does not change the health.

@@ -24,10 +24,7 @@ pub use self::{
     client::{AnswerError, BasiqClient, JobList, ListedJob, UserJobs},
     config::BasiqConfig,
     connect_failure::{ConnectError, ConnectFailure},
-    coordinator::{
-        CoordinationError, FleetCoordination, Reservation, SharedToken, UpstreamCoordinator,
-        UpstreamPause,
-    },
+    coordinator::{CoordinationError, FleetCoordination, SharedToken, UpstreamCoordinator},
     error::BasiqError,
     lenient::parse_leniently,
     webhook::{

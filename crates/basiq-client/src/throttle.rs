@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LEAST_SHARE: f64 = 1.0 / 32.0;
 /// The share of the budget that is recovered per second in which calls get responses.
 const RECOVERY: f64 = 0.05;
-/// The longest time between two calls that a slower pace leads to.
+/// The longest time between two calls while only a share of the budget is used.
 const SLOWEST: Duration = Duration::from_secs(3);
 
 /// Calls are paused, and a call does not wait for the end of the pause.
@@ -31,7 +31,7 @@ pub(super) struct UpstreamPaused {
     began: Instant,
 }
 
-/// The shared pause and pace.
+/// The pause that Basiq asked for, and the share of the budget that is used. All calls observe both.
 #[derive(Debug, Default)]
 pub(super) struct Throttle(Mutex<State>);
 
@@ -114,7 +114,7 @@ impl Throttle {
         Some((paused.status, paused.remaining))
     }
 
-    /// Recovers a part of the pace after a response, if its call was sent after the last pause.
+    /// Recovers a part of the budget after a response, if its call was sent after the last pause.
     pub(super) fn recover(&self, sent_at: Instant) {
         let mut state = self.state();
         let Some(pause) = state.pause.filter(|pause| sent_at >= pause.until) else {
@@ -130,17 +130,17 @@ impl Throttle {
         state.recovered_until = Some(now);
     }
 
-    /// Returns the share of the budget at the present pace, in thousandths.
+    /// Returns the share of the budget that is used now, in thousandths.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a share lies between 0 and 1"
     )]
-    pub(super) fn pace(&self) -> u32 {
+    pub(super) fn budget_share(&self) -> u32 {
         (self.state().share * f64::from(Upstream::WHOLE)).round() as u32
     }
 
-    /// Returns the time between two calls at the present pace. `period` is this time at full speed.
+    /// Returns the time between two calls now. `period` is this time with the whole budget.
     pub(super) fn spacing(&self, period: Duration) -> Duration {
         let slower = period.div_f64(self.state().share);
         slower.min(SLOWEST.max(period))
@@ -208,25 +208,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pace_halves_at_each_refusal_and_is_won_back_step_by_step() {
+    async fn the_share_halves_at_each_refusal_and_is_won_back_step_by_step() {
         let (throttle, period) = (Throttle::default(), Duration::from_millis(50));
-        let pace = || throttle.spacing(period).as_millis();
-        assert_eq!((pace(), throttle.pace()), (50, 1000));
+        let spacing = || throttle.spacing(period).as_millis();
+        assert_eq!((spacing(), throttle.budget_share()), (50, 1000));
         for expected in [100, 200, 400, 800, 1600, 1600] {
             let one = Some(Duration::from_secs(1));
             throttle.pause(429, one, Instant::now());
-            assert_eq!(pace(), expected);
+            assert_eq!(spacing(), expected);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let slow = throttle.spacing(Duration::from_secs(1));
         assert_eq!(slow, SLOWEST);
-        let mut before = pace();
+        let mut before = spacing();
         for _ in 0..20 {
             tokio::time::advance(Duration::from_secs(1)).await;
             throttle.recover(Instant::now());
             throttle.recover(Instant::now());
-            assert!(pace() <= before);
-            before = pace();
+            assert!(spacing() <= before);
+            before = spacing();
         }
         assert_eq!(before, 50, "won back in twenty seconds");
     }

@@ -68,10 +68,10 @@ pub enum ControlError {
     /// Nobody receives webhooks.
     #[error("No receiver of webhooks is set (`--webhook-url`).")]
     NoReceiver,
-    /// The order names no connection, and the user has none.
+    /// The request names no connection, and the user has none.
     #[error("The user has no connection: name one by `connectionId`.")]
     NoConnection,
-    /// The order names no consent, and the user has none.
+    /// The request names no consent, and the user has none.
     #[error("The user has no consent: name one by `consentId`.")]
     NoConsent,
     /// The number of copies is 0 or too large.
@@ -90,24 +90,24 @@ pub enum ControlError {
 
 impl Sandbox {
     /// Sends a webhook, even of a type to which the receiver is not subscribed.
-    pub fn send_webhook(&self, order: &WebhookToSend) -> Result<SentWebhook, ControlError> {
+    pub fn send_webhook(&self, request: &WebhookToSend) -> Result<SentWebhook, ControlError> {
         let now = self.now();
         let mut memory = self.memory();
-        let subject = subject(&memory, order);
-        let missing = match order.event_type.parts().0 {
+        let subject = subject(&memory, request);
+        let missing = match request.event_type.parts().0 {
             "consent" => ControlError::NoConsent,
             _ => ControlError::NoConnection,
         };
         let event = SandboxEvent {
-            id: order.event_id.clone().unwrap_or_else(new_id),
-            event_type: order.event_type,
-            user_id: order.user_id.clone(),
-            entity: order.event_type.entity(&subject).ok_or(missing)?,
+            id: request.event_id.clone().unwrap_or_else(new_id),
+            event_type: request.event_type,
+            user_id: request.user_id.clone(),
+            entity: request.event_type.entity(&subject).ok_or(missing)?,
             connection_id: subject.connection,
             created: now,
-            webhook_id: order.webhook_id.clone().unwrap_or_else(new_id),
+            webhook_id: request.webhook_id.clone().unwrap_or_else(new_id),
         };
-        send(&mut memory, event, order.copies, order.delay)
+        send(&mut memory, event, request.copies, request.delay)
     }
 
     /// Sends the webhook of an event again, with the same ids.
@@ -146,22 +146,26 @@ impl Sandbox {
     }
 }
 
-/// Returns whom and what the ordered event is about.
-fn subject(memory: &SandboxState, order: &WebhookToSend) -> EventSubject {
-    let is_about = |entity| order.event_type.parts().0 == entity;
+/// Returns whom and what the requested event is about.
+fn subject(memory: &SandboxState, request: &WebhookToSend) -> EventSubject {
+    let is_about = |entity| request.event_type.parts().0 == entity;
     let latest_connection = || {
-        let user = memory.users.get(&order.user_id)?;
+        let user = memory.users.get(&request.user_id)?;
         let connections = memory.connections_of(user);
         connections.last().map(|connection| connection.id.clone())
     };
     let has_connection = !is_about("user") && !is_about("consent");
-    let connection = order.connection_id.clone().or_else(latest_connection);
+    let connection = request.connection_id.clone().or_else(latest_connection);
     let connection = connection.filter(|_| has_connection);
-    let latest_consent = || memory.latest_consent(&order.user_id).map(|c| c.id.clone());
+    let latest_consent = || {
+        memory
+            .latest_consent(&request.user_id)
+            .map(|c| c.id.clone())
+    };
     let first_account = |connection: &String| account_ids(connection).into_iter().next();
     EventSubject {
-        user: order.user_id.clone(),
-        consent: order.consent_id.clone().or_else(latest_consent),
+        user: request.user_id.clone(),
+        consent: request.consent_id.clone().or_else(latest_consent),
         account: connection.as_ref().and_then(first_account),
         connection,
     }

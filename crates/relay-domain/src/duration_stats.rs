@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DurationHistogram, StageDuration, bucket_of, durations::rounded, hint_delay::HintDelay,
+    DurationHistogram, TimeFromStage, bucket_of, durations::rounded, hint_delay::HintDelay,
 };
 
 /// The number of ends after which a bank counts as learned. Until then, its jobs are looked at as without hints.
@@ -29,7 +29,7 @@ const MAX_MISSING: u32 = 12_000;
 
 /// How the relay noticed that a job had ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndNotice {
+pub enum EndDetection {
     /// A look that followed a hint found the end.
     Hint {
         /// The time from the job's end to the hint.
@@ -46,9 +46,9 @@ pub enum EndNotice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEnd {
     /// How long the job took from each stage that the relay saw; not empty.
-    pub stages: Vec<StageDuration>,
+    pub stages: Vec<TimeFromStage>,
     /// How the relay noticed the end.
-    pub notice: EndNotice,
+    pub detection: EndDetection,
 }
 
 /// How long jobs take from one stage to their end.
@@ -116,8 +116,11 @@ impl DurationStats {
             let Some(stage) = self.stage_mut(&seen.title) else {
                 continue;
             };
-            let share = trust * stage.announced_share_at(seen.left);
-            stage.add(seen.left, announced_part(share, hint_delay, end.notice));
+            let share = trust * stage.announced_share_at(seen.to_end);
+            stage.add(
+                seen.to_end,
+                announced_part(share, hint_delay, end.detection),
+            );
         }
         self.ends = (self.ends + 1).min(LEARNED);
     }
@@ -168,9 +171,9 @@ impl DurationStats {
     /// Counts the hint of this end if it is missing. One hint halves the count, so that a single hint does not restore
     /// the trust in hints that had stopped.
     fn count_missing(&mut self, end: &JobEnd) {
-        self.missing = match end.notice {
-            EndNotice::Hint { .. } => self.missing / 2,
-            EndNotice::Look { unannounced_for } => {
+        self.missing = match end.detection {
+            EndDetection::Hint { .. } => self.missing / 2,
+            EndDetection::Look { unannounced_for } => {
                 let has_come = 1.0 - self.hint_delay.still_to_come(unannounced_for);
                 let expected = self.announced_share_of(end) * has_come;
                 (self.missing + rounded(1000.0 * expected)).min(MAX_MISSING)
@@ -180,11 +183,11 @@ impl DurationStats {
 
     /// Learns how long hints take. A look that found the end of a job first counts as far as a hint was still to come.
     fn learn_hint_delay(&mut self, end: &JobEnd) {
-        match end.notice {
-            EndNotice::Hint { after } => self.hint_delay.add(1, after),
-            EndNotice::Look { unannounced_for } => {
+        match end.detection {
+            EndDetection::Hint { after } => self.hint_delay.add(1, after),
+            EndDetection::Look { unannounced_for } => {
                 let share = self.trust() * self.announced_share_of(end);
-                let part = announced_part(share, self.hint_delay, end.notice);
+                let part = announced_part(share, self.hint_delay, end.detection);
                 self.hint_delay.add(0, unannounced_for.mul_f64(part));
             }
         }
@@ -195,7 +198,7 @@ impl DurationStats {
         let last = end.stages.last();
         let share = last.and_then(|seen| {
             let stage = self.from_stage(&seen.title)?;
-            Some(stage.announced_share_at(seen.left))
+            Some(stage.announced_share_at(seen.to_end))
         });
         share.unwrap_or(0.0)
     }
@@ -221,10 +224,10 @@ impl DurationStats {
 ///
 /// A look that finds the end first may only have been faster than the hint. The less time the hint had, the more
 /// likely that is.
-fn announced_part(share: f64, hint_delay: HintDelay, notice: EndNotice) -> f64 {
-    match notice {
-        EndNotice::Hint { .. } => 1.0,
-        EndNotice::Look { unannounced_for } => {
+fn announced_part(share: f64, hint_delay: HintDelay, detection: EndDetection) -> f64 {
+    match detection {
+        EndDetection::Hint { .. } => 1.0,
+        EndDetection::Look { unannounced_for } => {
             let late = share * hint_delay.still_to_come(unannounced_for);
             late / (late + 1.0 - share).max(f64::MIN_POSITIVE)
         }
@@ -240,22 +243,22 @@ mod tests {
 
     const STAGE: &str = "retrieve-transactions";
 
-    const HINT: EndNotice = EndNotice::Hint {
+    const HINT: EndDetection = EndDetection::Hint {
         after: Duration::from_secs(1),
     };
 
-    const FOUND_LATE: EndNotice = EndNotice::Look {
+    const FOUND_LATE: EndDetection = EndDetection::Look {
         unannounced_for: Duration::from_secs(4),
     };
 
-    fn end(seconds: u64, notice: EndNotice) -> JobEnd {
-        let stage = StageDuration {
+    fn end(seconds: u64, detection: EndDetection) -> JobEnd {
+        let stage = TimeFromStage {
             title: STAGE.to_owned(),
-            left: Duration::from_secs(seconds),
+            to_end: Duration::from_secs(seconds),
         };
         JobEnd {
             stages: vec![stage],
-            notice,
+            detection,
         }
     }
 
@@ -291,9 +294,10 @@ mod tests {
 
     #[test]
     fn a_look_that_is_a_moment_faster_than_the_hint_changes_little() {
-        let one_in_five =
-            |notice| taught((0..200).map(move |n| end(30, if n % 5 == 0 { notice } else { HINT })));
-        let fast = EndNotice::Look {
+        let one_in_five = |detection| {
+            taught((0..200).map(move |n| end(30, if n % 5 == 0 { detection } else { HINT })))
+        };
+        let fast = EndDetection::Look {
             unannounced_for: Duration::ZERO,
         };
         let (fast, late) = (share(&one_in_five(fast)), share(&one_in_five(FOUND_LATE)));
@@ -318,7 +322,7 @@ mod tests {
 
     #[test]
     fn the_delay_of_hints_is_learned_and_looks_that_are_faster_do_not_hide_it() {
-        let after = |millis| EndNotice::Hint {
+        let after = |millis| EndDetection::Hint {
             after: Duration::from_millis(millis),
         };
         let quick = taught((0..200).map(|_| end(30, after(100))));
@@ -328,7 +332,7 @@ mod tests {
             quick.hint_delay()
         );
         // Of hints that come after 1 to 8 s, a look after 4 s finds half of the ends first.
-        let found = EndNotice::Look {
+        let found = EndDetection::Look {
             unannounced_for: Duration::from_secs(4),
         };
         let notices = [after(1000), found, after(2000), found, after(3000), found];
@@ -364,14 +368,14 @@ mod tests {
         ) {
             let mut stats = DurationStats::default();
             for (title, millis, found_after) in jobs {
-                let stages = vec![StageDuration { title, left: Duration::from_millis(millis) }];
+                let stages = vec![TimeFromStage { title, to_end: Duration::from_millis(millis) }];
                 let unannounced_for = Duration::from_millis(found_after);
-                let notice = if found_after < 10_000 {
+                let detection = if found_after < 10_000 {
                     HINT
                 } else {
-                    EndNotice::Look { unannounced_for }
+                    EndDetection::Look { unannounced_for }
                 };
-                stats.add(&JobEnd { stages, notice });
+                stats.add(&JobEnd { stages, detection });
             }
             let text = serde_json::to_string(&stats).unwrap();
             prop_assert!(text.len() < 8_000, "{}", text.len());

@@ -136,7 +136,7 @@ impl BasiqAverages {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct KnownDurations {
     /// The relay's own observations.
-    pub pace: DurationStats,
+    pub observed: DurationStats,
     /// Basiq's averages.
     pub averages: Option<BasiqAverages>,
 }
@@ -146,7 +146,7 @@ impl KnownDurations {
     #[must_use]
     pub fn without_hints(&self) -> Self {
         Self {
-            pace: self.pace.without_hints(),
+            observed: self.observed.without_hints(),
             averages: self.averages,
         }
     }
@@ -161,13 +161,13 @@ pub struct StageSeen {
     pub since: jiff::Timestamp,
 }
 
-/// How long a job took to settle from a stage.
+/// How long a job took from the beginning of a stage to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StageDuration {
+pub struct TimeFromStage {
     /// The title of the first step that was not done.
     pub title: String,
-    /// How long the job took from the beginning of that step.
-    pub left: Duration,
+    /// The time from the beginning of that step to the end of the job.
+    pub to_end: Duration,
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl Eta {
         }
         let stage = stage_of(&memory.steps);
         let begun = memory.stages.last().filter(|begun| begun.title == stage)?;
-        let seen = known.pace.from_stage(stage).map(StageStats::ended);
+        let seen = known.observed.from_stage(stage).map(StageStats::ended);
         let mut likely = DurationLikelihood::of(seen);
         let average = known.averages.and_then(|known| known.left_from(stage));
         if let Some(average) = average {
@@ -69,8 +69,8 @@ impl Eta {
 mod tests {
     use super::*;
     use crate::{
-        Bank, BasiqAverages, Challenge, ChallengeMemory, DurationStats, EndNotice, JobEnd,
-        OpenChallenge, StageDuration, StageSeen,
+        Bank, BasiqAverages, Challenge, ChallengeMemory, DurationStats, EndDetection, JobEnd,
+        OpenChallenge, StageSeen, TimeFromStage,
     };
 
     const STAGE: &str = "retrieve-accounts";
@@ -100,21 +100,21 @@ mod tests {
 
     /// The durations of this many jobs, each of which took twenty seconds from that stage.
     fn seen(jobs: usize) -> KnownDurations {
-        let mut pace = DurationStats::default();
+        let mut observed = DurationStats::default();
         for _ in 0..jobs {
-            let stage = StageDuration {
+            let stage = TimeFromStage {
                 title: STAGE.to_owned(),
-                left: Duration::from_secs(20),
+                to_end: Duration::from_secs(20),
             };
-            pace.add(&JobEnd {
+            observed.add(&JobEnd {
                 stages: vec![stage],
-                notice: EndNotice::Hint {
+                detection: EndDetection::Hint {
                     after: Duration::from_secs(1),
                 },
             });
         }
         KnownDurations {
-            pace,
+            observed,
             averages: None,
         }
     }

@@ -53,9 +53,9 @@ pub use self::{
     callback_auth::{CallbackAuth, CallbackAuthPart, ClientCertificate},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
-    duration_stats::{DurationStats, EndNotice, JobEnd, StageStats},
+    duration_stats::{DurationStats, EndDetection, JobEnd, StageStats},
     durations::{
-        BUCKETS, BasiqAverages, DurationHistogram, KnownDurations, StageDuration, StageSeen,
+        BUCKETS, BasiqAverages, DurationHistogram, KnownDurations, StageSeen, TimeFromStage,
         bucket_end, bucket_of,
     },
     error_chain::ErrorChain,
@@ -70,7 +70,7 @@ pub use self::{
         Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,
         Step, StepFailure, StepStatus, StepView,
     },
-    likely::DurationLikelihood,
+    likely::{DurationLikelihood, LogNormal},
     look_tally::{JobKind, LookCounts, LookTally},
     metadata::{MAX_METADATA, Metadata, MetadataError, visible_json},
     mfa::MfaAnswer,
@@ -80,7 +80,9 @@ pub use self::{
     secret_headers::{SecretHeaders, SecretHeadersError},
     subscription::{Subscription, SubscriptionRequest, SubscriptionState},
     trace::TraceContext,
-    upstream::{CallCounts, Upstream, UpstreamHealth, UpstreamTrouble},
+    upstream::{
+        CallCounts, ReservedCalls, Upstream, UpstreamHealth, UpstreamPause, UpstreamTrouble,
+    },
     watch::{
         EventFilter, Locale, Operation, ToldSoFar, Watch, WatchOptions, WatchRequest, WatchState,
     },

@@ -10,6 +10,22 @@ const AVERAGE_WEIGHT: f64 = 6.0;
 /// The assumed spread around the average: the standard deviation of the logarithm.
 const AVERAGE_SPREAD: f64 = 0.5;
 
+/// A log-normal distribution of durations.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogNormal {
+    /// The median in seconds.
+    pub median: f64,
+    /// The standard deviation of the logarithm.
+    pub spread: f64,
+}
+
+impl LogNormal {
+    /// Returns the share of the distribution below `seconds`. Uses a logistic curve as an approximation.
+    fn share_below(self, seconds: f64) -> f64 {
+        1.0 / (1.0 + (-1.702 * (seconds / self.median).ln() / self.spread).exp())
+    }
+}
+
 /// Observations by bucket of how long a job takes from a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DurationLikelihood([f64; BUCKETS]);
@@ -23,16 +39,14 @@ impl DurationLikelihood {
         }))
     }
 
-    /// Adds this many observations with a log-normal shape. The shape is the median in seconds, and the standard
-    /// deviation of the logarithm.
-    pub fn guess(&mut self, observations: f64, shape: (f64, f64)) {
-        let (median, spread) = shape;
+    /// Adds this many observations, spread like a guessed distribution.
+    pub fn add_guess(&mut self, observations: f64, guess: LogNormal) {
         let mut below = 0.0;
         for (bucket, weight) in self.0.iter_mut().enumerate() {
             let up_to = if bucket + 1 == BUCKETS {
                 1.0
             } else {
-                share_below(bucket_end(bucket), median, spread)
+                guess.share_below(bucket_end(bucket))
             };
             *weight += observations * (up_to - below);
             below = up_to;
@@ -46,8 +60,11 @@ impl DurationLikelihood {
 
     /// Adds Basiq's average duration of such jobs, of which only this share counts.
     pub fn add_part_of_average(&mut self, average: Duration, share: f64) {
-        let median = average.as_secs_f64();
-        self.guess(share * AVERAGE_WEIGHT, (median, AVERAGE_SPREAD));
+        let guess = LogNormal {
+            median: average.as_secs_f64(),
+            spread: AVERAGE_SPREAD,
+        };
+        self.add_guess(share * AVERAGE_WEIGHT, guess);
     }
 
     /// Returns the total weight, in observations.
@@ -90,11 +107,6 @@ impl DurationLikelihood {
         }
         None
     }
-}
-
-/// Returns the share of a log-normal distribution below `seconds`. Uses a logistic curve as an approximation.
-fn share_below(seconds: f64, median: f64, spread: f64) -> f64 {
-    1.0 / (1.0 + (-1.702 * (seconds / median).ln() / spread).exp())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::{EndNotice, outcome::closed_words};
+use crate::{EndDetection, outcome::closed_words};
 
 closed_words! {
     /// The type of a job in counts. Types that Basiq may add count as one.
@@ -59,12 +59,12 @@ impl LookTally {
     }
 
     /// Counts the end of one job.
-    pub fn count_end(&self, kind: JobKind, notice: EndNotice) {
+    pub fn count_end(&self, kind: JobKind, detection: EndDetection) {
         let Some(counters) = self.counters(kind) else {
             return;
         };
         counters.ends.fetch_add(1, Ordering::Relaxed);
-        if matches!(notice, EndNotice::Hint { .. }) {
+        if matches!(detection, EndDetection::Hint { .. }) {
             counters.announced.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -122,14 +122,14 @@ mod tests {
         }
         assert_eq!(tally.of(connection), None);
         let late = Duration::from_secs(2);
-        let found = EndNotice::Look {
+        let found = EndDetection::Look {
             unannounced_for: late,
         };
-        let hint = EndNotice::Hint {
+        let hint = EndDetection::Hint {
             after: Duration::ZERO,
         };
-        for notice in [hint, found, hint] {
-            shared.count_end(connection, notice);
+        for detection in [hint, found, hint] {
+            shared.count_end(connection, detection);
         }
         let counts = tally.of(connection).unwrap();
         assert!((counts.looks_a_job() - 3.0).abs() < 1e-9);

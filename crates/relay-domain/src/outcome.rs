@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::Challenge;
 
+/// Defines an enum whose values have one written form each, in JSON, in logs and in metrics.
 macro_rules! closed_words {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident => $word:literal,)+ }) => {
         $(#[$meta])*

@@ -48,6 +48,26 @@ struct Word {
     trouble: Mutex<Option<UpstreamTrouble>>,
 }
 
+/// Calls to Basiq that are reserved for one relay of a fleet.
+#[derive(Debug, Clone)]
+pub struct ReservedCalls {
+    /// When each call may be sent, in order. Empty if other relays hold all times up to the horizon.
+    pub at: Vec<Timestamp>,
+    /// The latest pause that Basiq asked any relay for. It may be over.
+    pub pause: UpstreamPause,
+}
+
+/// A pause that Basiq asked a relay for, and that all relays of the fleet observe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamPause {
+    /// The number of the pause: one more for each pause, and 0 before the first.
+    pub number: i64,
+    /// When the pause ends.
+    pub until: Timestamp,
+    /// The HTTP status that began the pause.
+    pub status: u16,
+}
+
 /// Since when Basiq does not answer as usual, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTrouble {
@@ -125,12 +145,12 @@ impl Upstream {
     /// Returns the share of the budget that is used, in thousandths. After Basiq asked for fewer calls, the share is
     /// below [`Upstream::WHOLE`].
     #[must_use]
-    pub fn pace(&self) -> u32 {
+    pub fn budget_share(&self) -> u32 {
         Self::WHOLE.saturating_sub(self.0.held_back.load(Ordering::Relaxed))
     }
 
     /// Sets the share of the budget that is used, in thousandths.
-    pub fn set_spacing(&self, thousandths: u32) {
+    pub fn set_budget_share(&self, thousandths: u32) {
         let held_back = Self::WHOLE.saturating_sub(thousandths);
         self.0.held_back.store(held_back, Ordering::Relaxed);
     }
@@ -156,9 +176,9 @@ mod tests {
         assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
         shared.set_breaker_open(true);
         assert!(upstream.is_breaker_open());
-        assert_eq!(upstream.pace(), Upstream::WHOLE);
-        shared.set_spacing(500);
-        assert_eq!(upstream.pace(), 500);
+        assert_eq!(upstream.budget_share(), Upstream::WHOLE);
+        shared.set_budget_share(500);
+        assert_eq!(upstream.budget_share(), 500);
         shared.count_call(true);
         shared.count_call(false);
         assert_eq!(upstream.calls(), CallCounts { all: 2, failed: 1 });

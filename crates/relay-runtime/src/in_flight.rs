@@ -15,8 +15,9 @@ use crate::Wake;
 pub struct InFlight<T> {
     tasks: JoinSet<()>,
     running: usize,
-    landing: UnboundedSender<Option<T>>,
-    landed: UnboundedReceiver<Option<T>>,
+    /// Sends the result of each task that ends, or none if it panicked.
+    result_sender: UnboundedSender<Option<T>>,
+    results: UnboundedReceiver<Option<T>>,
     wake: Wake,
 }
 
@@ -24,12 +25,12 @@ impl<T: Send + 'static> InFlight<T> {
     /// Starts without tasks. `wake` is notified as each task ends.
     #[must_use]
     pub fn new(wake: Wake) -> Self {
-        let (landing, landed) = mpsc::unbounded_channel();
+        let (result_sender, results) = mpsc::unbounded_channel();
         Self {
             tasks: JoinSet::new(),
             running: 0,
-            landing,
-            landed,
+            result_sender,
+            results,
             wake,
         }
     }
@@ -41,31 +42,31 @@ impl<T: Send + 'static> InFlight<T> {
     }
 
     /// Starts a task.
-    pub fn start(&mut self, flight: impl Future<Output = T> + Send + 'static) {
-        let landing = Landing {
-            brought: None,
-            place: self.landing.clone(),
+    pub fn start(&mut self, task: impl Future<Output = T> + Send + 'static) {
+        let end = TaskEnd {
+            result: None,
+            sender: self.result_sender.clone(),
             wake: self.wake.clone(),
         };
         self.running += 1;
         // a call's state is kilobytes: without the box, its task would move the state five times
-        let flight = Box::pin(flight);
-        self.tasks.spawn(async move { landing.land(flight.await) });
+        let task = Box::pin(task);
+        self.tasks.spawn(async move { end.with(task.await) });
     }
 
     /// Returns the results of the tasks that have ended. A task that panicked has no result.
     pub fn take(&mut self) -> Vec<T> {
-        let mut brought = Vec::new();
-        while let Ok(landed) = self.landed.try_recv() {
+        let mut results = Vec::new();
+        while let Ok(result) = self.results.try_recv() {
             self.running = self.running.saturating_sub(1);
-            brought.extend(landed);
+            results.extend(result);
         }
         while let Some(ended) = self.tasks.try_join_next() {
             if let Err(failure) = ended {
                 error!(%failure, "a task broke off");
             }
         }
-        brought
+        results
     }
 
     /// Waits for a task to end, and returns all results so far. Returns none if no task is in flight.
@@ -73,33 +74,33 @@ impl<T: Send + 'static> InFlight<T> {
         if self.running == 0 {
             return None;
         }
-        let first = self.landed.recv().await?;
+        let first = self.results.recv().await?;
         self.running = self.running.saturating_sub(1);
-        let mut brought: Vec<T> = first.into_iter().collect();
-        brought.extend(self.take());
-        Some(brought)
+        let mut results: Vec<T> = first.into_iter().collect();
+        results.extend(self.take());
+        Some(results)
     }
 }
 
 /// Sends a task's result when the task ends in any way, and then wakes the worker. The tick after the wake-up
 /// therefore finds the result.
-struct Landing<T> {
-    brought: Option<T>,
-    place: UnboundedSender<Option<T>>,
+struct TaskEnd<T> {
+    result: Option<T>,
+    sender: UnboundedSender<Option<T>>,
     wake: Wake,
 }
 
-impl<T> Landing<T> {
-    /// Sets the result of a task that ended normally.
-    fn land(mut self, brought: T) {
-        self.brought = Some(brought);
+impl<T> TaskEnd<T> {
+    /// Ends a task that returned normally.
+    fn with(mut self, result: T) {
+        self.result = Some(result);
     }
 }
 
-impl<T> Drop for Landing<T> {
+impl<T> Drop for TaskEnd<T> {
     fn drop(&mut self) {
         // If the worker is gone, the result is lost and the lease expires.
-        drop(self.place.send(self.brought.take()));
+        drop(self.sender.send(self.result.take()));
         self.wake.notify();
     }
 }
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_flight_brought_is_there_when_it_rings_and_a_panic_brings_nothing() {
+    async fn the_result_of_a_task_is_there_when_the_worker_wakes_and_a_panic_has_none() {
         let wake = Wake::new();
         let mut flights = InFlight::new(wake.clone());
         flights.start(async { 7 });

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 /// The system's error codes for a process or a machine that has no resource left. The list lacks `EADDRNOTAVAIL`,
 /// because the system also returns it for IPv6 addresses where IPv6 is switched off.
-const WANT: [Errno; 5] = [
+const OUT_OF_RESOURCES: [Errno; 5] = [
     Errno::MFILE,
     Errno::NFILE,
     Errno::NOMEM,
@@ -39,7 +39,11 @@ pub fn lacks_resources(error: &(dyn Error + 'static)) -> bool {
         let code = cause
             .downcast_ref::<io::Error>()
             .and_then(io::Error::raw_os_error);
-        code.is_some_and(|code| WANT.iter().any(|want| want.raw_os_error() == code))
+        code.is_some_and(|code| {
+            OUT_OF_RESOURCES
+                .iter()
+                .any(|errno| errno.raw_os_error() == code)
+        })
     };
     causes(error).any(is_want)
 }
@@ -57,7 +61,7 @@ mod tests {
     #[test]
     fn want_of_resources_is_found_wherever_it_is_wrapped() {
         let want = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
-        for errno in WANT {
+        for errno in OUT_OF_RESOURCES {
             assert!(lacks_resources(&want(errno)), "{errno}");
             let wrapped = io::Error::other(io::Error::other(want(errno)));
             assert!(lacks_resources(&wrapped), "{errno}");

@@ -19,9 +19,9 @@ const BACK_OFF: BackOff = BackOff::new(Duration::from_millis(100), Duration::fro
 /// after it stored the work.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// After a tick, the wait is computed as if the tick had taken this many times as long. Other relays get more of the
-/// store, because no caller waits for a worker.
-const PATIENCE: u32 = 2;
+/// The pause after a tick is computed as if the tick had taken this many times as long. So callers of other relays,
+/// which wait for an answer, come before workers.
+const STORE_PAUSE_FACTOR: u32 = 2;
 
 /// The result of a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub trait Worker: Send {
     fn tick(&mut self) -> impl Future<Output = Result<TickOutcome, WorkerError>> + Send;
 
     /// Leaves the store to other relays for this time. The worker still takes new work that is sent to it.
-    fn rest(&mut self, so_long: Duration) -> impl Future<Output = ()> + Send {
-        tokio::time::sleep(so_long)
+    fn leave_store_to_others(&mut self, pause: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(pause)
     }
 
     /// Finishes the work in flight, and claims no new work.
@@ -68,9 +68,9 @@ pub async fn run_worker<W: Worker>(mut worker: W, fleet: Fleet, stop: Cancellati
     while !stop.is_cancelled() {
         let began = Instant::now();
         let ticked = worker.tick().await;
-        let store_pause = fleet.pause_after(PATIENCE * began.elapsed());
+        let store_pause = fleet.pause_after(STORE_PAUSE_FACTOR * began.elapsed());
         if !store_pause.is_zero() {
-            worker.rest(store_pause).await;
+            worker.leave_store_to_others(store_pause).await;
         }
         let pause = match ticked {
             Ok(TickOutcome::Busy) => {

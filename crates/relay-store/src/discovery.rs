@@ -14,7 +14,7 @@ pub trait DiscoveryStore: Send + Sync {
 
     /// Records lists in one transaction. Each job that a subscription has not seen becomes a watch, and counts as seen
     /// from then on. A list whose lease was lost changes nothing.
-    async fn record_lists(&self, lists: Vec<UserList>) -> Result<RecordedLists, StoreError>;
+    async fn record_lists(&self, lists: Vec<JobListResult>) -> Result<RecordedLists, StoreError>;
 
     /// Returns when the next list can be claimed, which may be in the past. A claimed list counts from the end of its
     /// lease.
@@ -36,7 +36,7 @@ pub struct DueList {
 
 /// The result of a claimed list.
 #[derive(Debug, Clone)]
-pub struct UserList {
+pub struct JobListResult {
     /// The person, by Basiq's id.
     pub user_id: BasiqId,
     /// The lease under which the list was read.
@@ -86,5 +86,5 @@ pub struct RecordedLists {
     /// The number of notices.
     pub notices: u64,
     /// The number of jobs that wait until their client has fewer open watches.
-    pub over_cap: u64,
+    pub waiting_for_room: u64,
 }

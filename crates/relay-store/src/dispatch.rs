@@ -12,7 +12,7 @@ use relay_domain::{LeaseId, clock::Clock};
 use relay_runtime::Wake;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::{DueDelivery, DueJob, FreeSlots, Permit};
+use crate::{DueDelivery, DueJob, Permit, ReservedSlots};
 
 /// Sends new jobs to the tracker.
 pub type NewJobs = Dispatch<DueJob>;
@@ -28,7 +28,7 @@ pub struct Dispatch<T>(Arc<Mutex<Option<Offer<T>>>>);
 /// Free slots, and the worker that offers them.
 #[derive(Debug)]
 struct Offer<T> {
-    slots: FreeSlots,
+    slots: ReservedSlots,
     worker: WorkerAddress<T>,
 }
 
@@ -123,7 +123,7 @@ impl NewDeliveries {
 
 impl<T: Clone> DispatchReceiver<T> {
     /// Offers slots to new work. This replaces the earlier offer.
-    pub fn offer(&self, slots: FreeSlots) {
+    pub fn offer(&self, slots: ReservedSlots) {
         let worker = self.worker.clone();
         *self.dispatch.0.lock() = worker.map(|worker| Offer { slots, worker });
     }

@@ -1,5 +1,5 @@
-//! The durable state of the relay. There is one trait for each consumer, so that each part of the relay sees only its
-//! own operations.
+//! The durable state of the relay. There is one trait for each topic, so that each part of the relay sees only the
+//! operations that it needs.
 //!
 //! Every method is one complete unit of work, and takes a batch where work comes in batches. No transaction leaves
 //! this module, and none stays open across a network call.
@@ -29,10 +29,10 @@ mod rules;
 mod seal;
 mod slots;
 pub mod sqlite;
+mod store;
 mod subscriptions;
 pub mod transfer;
 mod upkeep;
-mod whole;
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ pub use self::{
     deliveries::{
         DeliveryContent, DeliveryEntry, DeliveryQuery, DeliveryStore, MessageSummary, Redelivery,
     },
-    discovery::{DiscoveryStore, DueList, FoundJob, ListResult, RecordedLists, UserList},
+    discovery::{DiscoveryStore, DueList, FoundJob, JobListResult, ListResult, RecordedLists},
     dispatch::{Dispatch, DispatchReceiver, NewDeliveries, NewJobs},
     durations::{DurationSample, DurationStore, DurationsFound},
     erasure::{ErasureCounts, ErasureStore, ErasureSubject},
@@ -68,13 +68,13 @@ pub use self::{
         OutboxStore, WaitLimit,
     },
     seal::{KeyError, Sealer},
-    slots::{FreeSlots, Permit, Slots},
+    slots::{Permit, ReservedSlots, Slots},
+    store::Store,
     subscriptions::{
         NewNotice, NewSubscription, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
         SubscriptionStore,
     },
     upkeep::{Census, ClockStep, PausedHost, StoreTroubles, UpkeepStore},
-    whole::Store,
 };
 
 /// Why a store operation failed. Clones share the cause, so that one failure can go to every caller of a batch.
@@ -355,7 +355,7 @@ pub struct Look {
     /// The look's contribution to the duration statistics, if there is one.
     pub sample: Option<DurationSample>,
     /// What the look found out about the connection, if anything.
-    pub connection: Option<ConnectionReport>,
+    pub connection: Option<ConnectionFailureChange>,
 }
 
 /// A watch's transition, and the event for it.
@@ -374,7 +374,7 @@ pub struct WatchChange {
 /// Adds a failure of a connection to its count of failures in a row, or resets the count. A failure is a job to which
 /// the bank was unavailable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionReport {
+pub struct ConnectionFailureChange {
     /// Basiq's id of the connection.
     pub connection_id: String,
     /// True: one more failure, counted once for each job. False: a success, which resets the count.

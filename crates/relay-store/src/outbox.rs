@@ -47,16 +47,16 @@ pub trait OutboxStore: Send + Sync {
 pub struct HostLimits {
     /// The maximum number of attempts in flight to one host.
     pub per_host: usize,
-    /// Permits in use, by host. Hosts without any are left out. Each attempt in flight uses one permit. A host that
-    /// does not answer has fewer permits, so the withdrawn ones count as used.
-    pub in_flight: HashMap<String, usize>,
+    /// The number of slots of `per_host` that cannot be used, by host. Hosts without any are left out. An attempt in
+    /// flight takes one slot. Slots that a silent host lost, and those that are kept for other deliveries, are taken too.
+    pub taken: HashMap<String, usize>,
 }
 
 impl HostLimits {
     /// Returns how many more attempts may go to a host.
     #[must_use]
     pub fn free_at(&self, host: &str) -> usize {
-        let taken = self.in_flight.get(host).copied().unwrap_or(0);
+        let taken = self.taken.get(host).copied().unwrap_or(0);
         self.per_host.saturating_sub(taken)
     }
 }

@@ -12,7 +12,7 @@ type PermitsByHost = Arc<Mutex<HashMap<String, usize>>>;
 
 /// The slots of a worker, which limit how much work it has in flight. Clones share the slots.
 ///
-/// A slot is free, or set aside for a claim or for new work ([`FreeSlots`]), or used by work ([`Permit`]).
+/// A slot is free, or set aside for a claim or for new work ([`ReservedSlots`]), or used by work ([`Permit`]).
 #[derive(Debug, Clone)]
 pub struct Slots {
     count: usize,
@@ -22,7 +22,7 @@ pub struct Slots {
 
 /// Slots that are set aside for a claim or for new work, which takes permits from them. The rest is freed on drop.
 #[derive(Debug)]
-pub struct FreeSlots {
+pub struct ReservedSlots {
     slots: Option<OwnedSemaphorePermit>,
     limits: HostLimits,
     by_host: PermitsByHost,
@@ -82,9 +82,9 @@ impl Slots {
 
     /// Sets free slots aside: `count`, or all if there are fewer.
     #[must_use]
-    pub fn set_aside(&self, count: usize) -> FreeSlots {
+    pub fn set_aside(&self, count: usize) -> ReservedSlots {
         let count = u32::try_from(count.min(self.free())).unwrap_or(u32::MAX);
-        FreeSlots {
+        ReservedSlots {
             slots: Arc::clone(&self.free).try_acquire_many_owned(count).ok(),
             limits: HostLimits::default(),
             by_host: Arc::clone(&self.by_host),
@@ -92,7 +92,7 @@ impl Slots {
     }
 }
 
-impl FreeSlots {
+impl ReservedSlots {
     /// Sets how many of these slots each host may get.
     #[must_use]
     pub fn within(self, limits: HostLimits) -> Self {
@@ -133,7 +133,7 @@ impl FreeSlots {
             return None;
         }
         let slot = self.slots.as_mut()?.split(1)?;
-        *self.limits.in_flight.entry(host.to_owned()).or_default() += 1;
+        *self.limits.taken.entry(host.to_owned()).or_default() += 1;
         *self.by_host.lock().entry(host.to_owned()).or_default() += 1;
         Some(Permit {
             _slot: slot,
@@ -189,7 +189,7 @@ mod tests {
         let slots = Slots::new(9);
         let limits = HostLimits {
             per_host: 2,
-            in_flight: HashMap::from([("busy".to_owned(), 1)]),
+            taken: HashMap::from([("busy".to_owned(), 1)]),
         };
         let mut free = slots.set_aside(4).within(limits);
         let hosts = ["busy", "busy", "idle", "idle", "idle", "other", "other"];
@@ -212,7 +212,7 @@ mod tests {
         let beside = slots.beside(2);
         let one_each = |slots: &Slots| HostLimits {
             per_host: 1,
-            in_flight: slots.by_host(),
+            taken: slots.by_host(),
         };
         let permit = beside
             .set_aside(1)

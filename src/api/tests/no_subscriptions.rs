@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{BasiqId, ClientId, Requester, Subscription, SubscriptionId};
 use relay_store::{
-    Claim, DiscoveryStore, DueList, NewSubscription, RecordedLists, StoreError,
-    SubscriptionDetails, SubscriptionQuery, SubscriptionResult, SubscriptionStore, UserList,
+    Claim, DiscoveryStore, DueList, JobListResult, NewSubscription, RecordedLists, StoreError,
+    SubscriptionDetails, SubscriptionQuery, SubscriptionResult, SubscriptionStore,
 };
 
 use super::list_store::ListStore;
@@ -51,7 +51,7 @@ impl DiscoveryStore for ListStore {
         Ok(Vec::new())
     }
 
-    async fn record_lists(&self, _: Vec<UserList>) -> Result<RecordedLists, StoreError> {
+    async fn record_lists(&self, _: Vec<JobListResult>) -> Result<RecordedLists, StoreError> {
         Ok(RecordedLists::default())
     }
 

@@ -23,107 +23,107 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// A pool of idle connections. Clones share the connections.
 #[derive(Clone)]
 pub(super) struct IdlePool {
-    resting: Arc<Mutex<Resting>>,
+    idle: Arc<Mutex<IdleConnections>>,
     /// The maximum number of connections in all, equal to the maximum number of concurrent requests. With fewer, each
     /// wave of deliveries would open connections again.
-    most: usize,
-    most_per_place: usize,
+    max: usize,
+    max_per_destination: usize,
 }
 
 #[derive(Default)]
-struct Resting {
+struct IdleConnections {
     /// The idle connections, the longest idle one first.
-    connections: VecDeque<Rest>,
+    connections: VecDeque<IdleConnection>,
     swept: bool,
 }
 
-struct Rest {
+struct IdleConnection {
     to: Destination,
     connection: CallbackConnection,
     since: Instant,
 }
 
-impl Rest {
+impl IdleConnection {
     fn is_over(&self) -> bool {
         self.since.elapsed() >= KEPT_FOR || !self.connection.is_usable()
     }
 }
 
 impl IdlePool {
-    pub(super) fn new(most: usize, most_per_place: usize) -> Self {
+    pub(super) fn new(max: usize, max_per_destination: usize) -> Self {
         Self {
-            resting: Arc::default(),
-            most,
-            most_per_place,
+            idle: Arc::default(),
+            max,
+            max_per_destination,
         }
     }
 
     /// Takes the most recently used connection to this destination at one of the vetted addresses.
     pub(super) fn take(&self, to: &Destination, vetted: &[IpAddr]) -> Option<CallbackConnection> {
-        let mut resting = lock(&self.resting);
-        let connections = &mut resting.connections;
+        let mut idle = lock(&self.idle);
+        let connections = &mut idle.connections;
         loop {
             let found = connections
                 .iter()
-                .rposition(|rest| rest.to == *to && vetted.contains(&rest.connection.address))?;
-            let rest = connections.remove(found)?;
-            if rest.is_over() {
+                .rposition(|one| one.to == *to && vetted.contains(&one.connection.address))?;
+            let one = connections.remove(found)?;
+            if one.is_over() {
                 continue;
             }
-            if let Some(shared) = rest.connection.shared() {
-                connections.push_back(Rest {
+            if let Some(shared) = one.connection.shared() {
+                connections.push_back(IdleConnection {
                     since: Instant::now(),
-                    ..rest
+                    ..one
                 });
                 return Some(shared);
             }
-            return Some(rest.connection);
+            return Some(one.connection);
         }
     }
 
     /// Keeps a connection. A connection that requests share is kept only once.
     pub(super) fn put(&self, to: Destination, connection: CallbackConnection) {
-        let mut resting = lock(&self.resting);
-        let connections = &mut resting.connections;
+        let mut idle = lock(&self.idle);
+        let connections = &mut idle.connections;
         if connection.is_shared() {
-            connections.retain(|rest| !rest.connection.is_same_as(&connection));
+            connections.retain(|one| !one.connection.is_same_as(&connection));
         }
-        let alike = connections.iter().filter(|rest| rest.to == to).count();
-        if alike >= self.most_per_place
-            && let Some(first) = connections.iter().position(|rest| rest.to == to)
+        let alike = connections.iter().filter(|one| one.to == to).count();
+        if alike >= self.max_per_destination
+            && let Some(first) = connections.iter().position(|one| one.to == to)
         {
             connections.remove(first);
         }
-        if connections.len() >= self.most {
+        if connections.len() >= self.max {
             connections.pop_front();
         }
-        connections.push_back(Rest {
+        connections.push_back(IdleConnection {
             to,
             connection,
             since: Instant::now(),
         });
-        if !std::mem::replace(&mut resting.swept, true) {
-            TokioExecutor::new().execute(sweep(Arc::downgrade(&self.resting)));
+        if !std::mem::replace(&mut idle.swept, true) {
+            TokioExecutor::new().execute(sweep(Arc::downgrade(&self.idle)));
         }
     }
 }
 
 /// Closes connections that were kept too long. Ends once the pool is empty.
-async fn sweep(resting: Weak<Mutex<Resting>>) {
+async fn sweep(idle: Weak<Mutex<IdleConnections>>) {
     loop {
         sleep(SWEEP).await;
-        let Some(resting) = resting.upgrade() else {
+        let Some(idle) = idle.upgrade() else {
             return;
         };
-        let mut resting = lock(&resting);
-        resting.connections.retain(|rest| !rest.is_over());
-        if resting.connections.is_empty() {
-            resting.swept = false;
+        let mut idle = lock(&idle);
+        idle.connections.retain(|one| !one.is_over());
+        if idle.connections.is_empty() {
+            idle.swept = false;
             return;
         }
     }
 }
 
-fn lock(resting: &Mutex<Resting>) -> MutexGuard<'_, Resting> {
-    resting.lock()
+fn lock(idle: &Mutex<IdleConnections>) -> MutexGuard<'_, IdleConnections> {
+    idle.lock()
 }

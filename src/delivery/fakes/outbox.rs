@@ -55,7 +55,7 @@ impl OutboxStore for FakeOutbox {
         let mut leased = self.leased.lock().unwrap();
         let watch = |due: &DueDelivery| due.source.watch_id();
         let mut watches: HashSet<_> = leased.values().map(watch).collect();
-        let mut taken = hosts.in_flight.clone();
+        let mut taken = hosts.taken.clone();
         let (mut claimed, mut left) = (Vec::new(), Vec::new());
         let mut waiting = self.waiting.lock().unwrap();
         for (at, due) in waiting.drain(..) {
@@ -111,7 +111,7 @@ impl OutboxStore for FakeOutbox {
 
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
         let waiting = self.waiting.lock().unwrap();
-        let taken = |due: &DueDelivery| hosts.in_flight.get(due.callback_url.host()).copied();
+        let taken = |due: &DueDelivery| hosts.taken.get(due.callback_url.host()).copied();
         let open = |due: &DueDelivery| taken(due).unwrap_or(0) < hosts.per_host;
         let due = waiting.iter().filter(|(_, due)| open(due));
         Ok(due.map(|(at, _)| *at).min())

@@ -139,9 +139,9 @@ impl CallbackSender {
         })
     }
 
-    /// Divides the slots of each address among the relays of `share`.
-    pub(super) fn share_with(&mut self, share: Fleet) {
-        self.addresses.share_with(share);
+    /// Divides the slots of each address among the relays of `fleet`.
+    pub(super) fn join_fleet(&mut self, fleet: Fleet) {
+        self.addresses.join_fleet(fleet);
     }
 
     /// Returns the hosts whose address has no free slot for another attempt.

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use relay_runtime::{HostBacklog, SlotDivision};
-use relay_store::{DueDelivery, FreeSlots, HostLimits, Permit};
+use relay_store::{DueDelivery, HostLimits, Permit, ReservedSlots};
 
 use crate::delivery::worker::DeliveryWorker;
 
@@ -16,7 +16,7 @@ impl DeliveryWorker {
     /// Divides the free slots between the next claim and new deliveries, see [`SlotDivision`]. Offers one part to new
     /// deliveries, which never get slots of a saturated host. Returns the part of the claim, which is empty while
     /// claims wait, and for how long they wait.
-    pub(super) fn divide_slots(&mut self) -> (FreeSlots, Option<Duration>) {
+    pub(super) fn divide_slots(&mut self) -> (ReservedSlots, Option<Duration>) {
         for new in self.new_deliveries.withdraw() {
             self.start_new(new);
         }
@@ -61,7 +61,7 @@ impl DeliveryWorker {
     pub(super) fn start_claimed(
         &mut self,
         claimed: Vec<DueDelivery>,
-        mut slots: FreeSlots,
+        mut slots: ReservedSlots,
         now: Timestamp,
     ) -> bool {
         if slots.is_empty() {
@@ -101,7 +101,7 @@ fn halves(hosts: &HostLimits, saturated_hosts: &HashSet<String>) -> (HostLimits,
     let smaller = hosts.per_host / 2;
     let larger = hosts.per_host - smaller;
     let (mut claims, mut new) = (HashMap::new(), HashMap::new());
-    for host in hosts.in_flight.keys().chain(saturated_hosts) {
+    for host in hosts.taken.keys().chain(saturated_hosts) {
         let free = hosts.free_at(host);
         let for_new = if saturated_hosts.contains(host) {
             0
@@ -112,10 +112,7 @@ fn halves(hosts: &HostLimits, saturated_hosts: &HashSet<String>) -> (HostLimits,
         claims.insert(host.clone(), larger - for_claims);
         new.insert(host.clone(), smaller - for_new);
     }
-    let part = |per_host, in_flight| HostLimits {
-        per_host,
-        in_flight,
-    };
+    let part = |per_host, taken| HostLimits { per_host, taken };
     (part(larger, claims), part(smaller, new))
 }
 
@@ -129,7 +126,7 @@ mod tests {
             .map(|(host, taken)| ((*host).to_owned(), *taken));
         HostLimits {
             per_host,
-            in_flight: taken.collect(),
+            taken: taken.collect(),
         }
     }
 

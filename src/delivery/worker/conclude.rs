@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(setup.errors(), []);
         assert!((0.9..=1.1).contains(&seconds_from_now(setup.next()[0])));
         let limits = setup.worker.limits();
-        assert!(limits.in_flight.is_empty(), "{limits:?}");
+        assert!(limits.taken.is_empty(), "{limits:?}");
         setup.clock.advance(Duration::from_secs(1));
         setup.settle().await;
         assert_eq!(setup.next()[1], AfterAttempt::Delivered);

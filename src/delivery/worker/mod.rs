@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use relay_domain::{ActivityRecorder, Fleet, clock::Clock};
 use relay_runtime::{ClaimPacer, InFlight, TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{
-    AttemptResult, Claim, DispatchReceiver, DueDelivery, FreeSlots, HostLimits, OutboxStore,
-    Permit, Slots, StoreError, record_attempts,
+    AttemptResult, Claim, DispatchReceiver, DueDelivery, HostLimits, OutboxStore, Permit,
+    ReservedSlots, Slots, StoreError, record_attempts,
 };
 use tracing::error;
 
@@ -146,9 +146,9 @@ impl DeliveryWorker {
     /// Divides the slots of each host and of each address among the relays on the store. The total number of attempts
     /// in flight is not divided: each relay has its own limit.
     #[must_use]
-    pub fn sharing(mut self, share: &Fleet) -> Self {
-        self.hosts.share_with(share.clone());
-        self.sender.share_with(share.clone());
+    pub fn in_fleet(mut self, fleet: &Fleet) -> Self {
+        self.hosts.join_fleet(fleet.clone());
+        self.sender.join_fleet(fleet.clone());
         self
     }
 
@@ -188,7 +188,7 @@ impl DeliveryWorker {
     async fn record_and_claim(
         &mut self,
         now: Timestamp,
-        slots: FreeSlots,
+        slots: ReservedSlots,
     ) -> Result<RecordedAndClaimed, StoreError> {
         let claim = Claim {
             now,
@@ -299,8 +299,8 @@ impl Worker for DeliveryWorker {
         })
     }
 
-    async fn rest(&mut self, so_long: Duration) {
-        self.start_new_during(tokio::time::sleep(so_long)).await;
+    async fn leave_store_to_others(&mut self, pause: Duration) {
+        self.start_new_during(tokio::time::sleep(pause)).await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {

@@ -212,9 +212,9 @@ async fn what_waits_for_one_host_takes_all_its_slots_before_other_relays_have_th
     (config.concurrency, config.concurrency_per_host) = (64, 16);
     let waiting = (0..20).map(|_| due(&host.url("app.example")));
     let WorkerSetup { worker, .. } = setup(&config, waiting.collect());
-    let share = Fleet::alone();
-    share.set_size(2);
-    let mut worker = worker.sharing(&share);
+    let fleet = Fleet::alone();
+    fleet.set_size(2);
+    let mut worker = worker.in_fleet(&fleet);
     let mut claimed = Vec::new();
     for _ in 0..2 {
         worker.tick().await.unwrap();
@@ -241,7 +241,7 @@ async fn a_new_delivery_that_arrives_while_other_relays_have_the_store_is_sent_a
         }
     };
     tokio::select! {
-        () = setup.worker.rest(Duration::from_mins(1)) => panic!("it was not sent"),
+        () = setup.worker.leave_store_to_others(Duration::from_mins(1)) => panic!("it was not sent"),
         () = sent => {}
     }
     assert_eq!(setup.worker.in_flight(), 1);

@@ -104,7 +104,7 @@ impl LookContext {
         });
         let outcomes = outcomes.collect();
         let next = back_off(u32::MAX, None, look.now, rand::random());
-        self.conclude(look, LookResult::without_news(outcomes, next))
+        self.conclude(look, LookResult::of_outcomes(outcomes, next))
     }
 
     async fn absent(&self, mut look: LookInProgress, absence: Absence) -> Look {
@@ -129,7 +129,7 @@ impl LookContext {
         let is_urgent = is_urgent(&look.memory);
         let reading = LookResult {
             is_urgent,
-            ..LookResult::without_news(outcomes, next_look_at)
+            ..LookResult::of_outcomes(outcomes, next_look_at)
         };
         self.conclude(look, reading)
     }
@@ -166,7 +166,7 @@ impl LookContext {
         let is_urgent = is_urgent(&look.memory);
         let result = LookResult {
             is_urgent,
-            ..LookResult::without_news(outcomes, next_look_at)
+            ..LookResult::of_outcomes(outcomes, next_look_at)
         };
         self.conclude(look, result)
     }

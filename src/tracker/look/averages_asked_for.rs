@@ -21,9 +21,9 @@ const MOST_KINDS: usize = 2000;
 pub(super) struct AveragesAskedFor(Mutex<HashMap<(String, String), Timestamp>>);
 
 impl AveragesAskedFor {
-    /// Returns whether the caller should fetch the averages, and records that it does. Returns false if another
-    /// caller of this relay did so within a day.
-    pub(super) fn is_first_today(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
+    /// Returns whether the caller should fetch the averages, and records that it does. Returns false if a caller of
+    /// this relay did so less than 24 hours ago.
+    pub(super) fn claim_fetch(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
         let mut asked = self.0.lock();
         let lasts = |at: &Timestamp| between(*at, now) < AVERAGES_LAST;
         let kind = (bank.to_owned(), job_type.to_owned());
@@ -53,10 +53,10 @@ mod tests {
     fn each_kind_has_a_turn_once_a_day() {
         let asked = AveragesAskedFor::default();
         let due = [0, 0, 23, 24, 47]
-            .map(|hour| asked.is_first_today("AU00000", "update-connection", at(hour)));
+            .map(|hour| asked.claim_fetch("AU00000", "update-connection", at(hour)));
         assert_eq!(due, [true, false, false, true, false]);
-        assert!(asked.is_first_today("AU00000", "create-connection", at(47)));
-        assert!(asked.is_first_today("AU00001", "update-connection", at(47)));
+        assert!(asked.claim_fetch("AU00000", "create-connection", at(47)));
+        assert!(asked.claim_fetch("AU00001", "update-connection", at(47)));
     }
 
     #[test]
@@ -65,7 +65,7 @@ mod tests {
         let due = |hour| {
             let banks = 0..2 * MOST_KINDS;
             banks
-                .filter(|n| asked.is_first_today(&n.to_string(), "", at(hour)))
+                .filter(|n| asked.claim_fetch(&n.to_string(), "", at(hour)))
                 .count()
         };
         assert_eq!((due(0), due(1)), (MOST_KINDS, 0));

@@ -6,7 +6,7 @@ use basiq_client::{
 };
 use jiff::Timestamp;
 use relay_domain::{ErrorChain, KnownDurations, Operation, Outcome, Phase, Watch, clock::later};
-use relay_store::{ConnectionReport, DueJob, Look};
+use relay_store::{ConnectionFailureChange, DueJob, Look};
 use tracing::warn;
 
 use crate::tracker::{
@@ -38,9 +38,10 @@ impl NextLook {
 
 /// The facts that a job document lacks.
 struct FetchedFacts {
-    facts: JobFacts,
+    /// The number of jobs in a row, this one included, to which the bank was unavailable.
+    failures_in_a_row: u32,
     /// What the look says about the connection.
-    connection: Option<ConnectionReport>,
+    connection: Option<ConnectionFailureChange>,
     bank: BankState,
 }
 
@@ -52,22 +53,15 @@ impl LookContext {
         let finding = normalise::find(&snapshot, None);
         let memory = memory::observe(&due.memory, &snapshot, &finding, now);
         let mut look = LookInProgress { due, now, memory };
-        let mut fetched = self.fetch_facts(&look, &finding).await;
+        let fetched = self.fetch_facts(&look, &finding).await;
         look.memory.phase = self.next_phase(&look, &finding, &fetched.bank, snapshot.updated);
-        fetched.facts.next_retry_at = self.next_retry_at(&look);
-        let outcomes = look.due.watches.iter().map(|watch| {
-            let finding = match watch.request.options.until.as_deref() {
-                Some(until) => normalise::find(&snapshot, Some(until)),
-                None => finding.clone(),
-            };
-            let known = JobFacts {
-                started_at: started_at(&look.memory, watch),
-                ..fetched.facts
-            };
-            if watch.progress.told_outage && finding.is_unavailable() {
-                return self.judge_outage(&look, watch, &fetched.bank);
+        let watches = look.due.watches.iter();
+        let outcomes = watches.map(|watch| match watch.request.options.until.as_deref() {
+            Some(until) => {
+                let finding = normalise::find(&snapshot, Some(until));
+                self.outcome(&look, watch, &finding, &fetched)
             }
-            normalise::judge(&finding, &watch.request.options, &known, &self.timings, now)
+            None => self.outcome(&look, watch, &finding, &fetched),
         });
         let outcomes = outcomes.collect::<Vec<_>>();
         note_unknown_code(&look, &outcomes);
@@ -97,8 +91,29 @@ impl LookContext {
         look
     }
 
+    /// Returns what a finding means for one watch.
+    fn outcome(
+        &self,
+        look: &LookInProgress,
+        watch: &Watch,
+        finding: &Finding,
+        fetched: &FetchedFacts,
+    ) -> Outcome {
+        if watch.progress.told_outage && finding.is_unavailable() {
+            return self.judge_outage(look, watch, &fetched.bank);
+        }
+        let facts = JobFacts {
+            major_outage: matches!(fetched.bank, BankState::Out { .. }),
+            failures_in_a_row: fetched.failures_in_a_row,
+            started_at: started_at(&look.memory, watch),
+            next_retry_at: self.next_retry_at(look),
+        };
+        let options = &watch.request.options;
+        normalise::judge(finding, options, &facts, &self.judge_settings, look.now)
+    }
+
     /// Returns when to look next. No time is later than the moment when the job reaches its maximum age.
-    fn next_look(&self, look: &LookInProgress, pace: &KnownDurations, asks: bool) -> NextLook {
+    fn next_look(&self, look: &LookInProgress, durations: &KnownDurations, asks: bool) -> NextLook {
         let (now, config) = (look.now, &self.config);
         // The durations are those of whole jobs and say nothing about when a single step is done.
         let unknown = KnownDurations::default();
@@ -106,9 +121,10 @@ impl LookContext {
         let awaits_step = watches
             .iter()
             .any(|watch| watch.request.options.until.is_some());
-        let pace = if awaits_step { &unknown } else { pace };
+        let durations = if awaits_step { &unknown } else { durations };
         let jitter = rand::random();
-        let next = |pace| schedule::next_look(&look.memory, pace, asks, now, config, jitter);
+        let next =
+            |durations| schedule::next_look(&look.memory, durations, asks, now, config, jitter);
         let ends = look
             .due
             .watches
@@ -117,29 +133,25 @@ impl LookContext {
         let end = ends.filter(|end| *end > look.now).min();
         let earlier = |at: Timestamp| end.map_or(at, |end| at.min(end));
         NextLook {
-            at: earlier(next(pace)),
-            without_hints: earlier(next(&pace.without_hints())),
+            at: earlier(next(durations)),
+            without_hints: earlier(next(&durations.without_hints())),
         }
     }
 
     /// Returns the facts that the document lacks: the bank's outage and the connection's history. They are
     /// fetched only for an unavailable bank outside Basiq's queue of updates, because only then do they matter.
     async fn fetch_facts(&self, look: &LookInProgress, finding: &Finding) -> FetchedFacts {
-        let mut facts = JobFacts {
-            major_outage: false,
-            failures_in_a_row: 0,
-            started_at: look.now,
-            next_retry_at: None,
-        };
         let connection_id = look.memory.context.connection_id.clone();
         let report = |unavailable| {
-            connection_id.clone().map(|connection_id| ConnectionReport {
-                connection_id,
-                unavailable,
-            })
+            connection_id
+                .clone()
+                .map(|connection_id| ConnectionFailureChange {
+                    connection_id,
+                    unavailable,
+                })
         };
         let not_needed = |connection| FetchedFacts {
-            facts,
+            failures_in_a_row: 0,
             connection,
             bank: BankState::Unknown,
         };
@@ -149,6 +161,7 @@ impl LookContext {
         if !finding.is_unavailable() || look.due.watches.iter().all(is_update) {
             return not_needed(None);
         }
+        let mut failures_in_a_row = 0;
         if let Some(connection_id) = &connection_id {
             let (job, now) = (&look.due.job_id, look.now);
             match self
@@ -156,7 +169,7 @@ impl LookContext {
                 .connection_failures(connection_id, job, now)
                 .await
             {
-                Ok(before) => facts.failures_in_a_row = before.saturating_add(1),
+                Ok(before) => failures_in_a_row = before.saturating_add(1),
                 Err(error) => {
                     warn!(error = %ErrorChain(&error), "a connection's history cannot be read");
                 }
@@ -167,9 +180,8 @@ impl LookContext {
         } else {
             bank_state(&self.client, &*self.store, &look.memory.context).await
         };
-        facts.major_outage = matches!(bank, BankState::Out { .. });
         FetchedFacts {
-            facts,
+            failures_in_a_row,
             connection: report(true),
             bank,
         }

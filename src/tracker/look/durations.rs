@@ -43,7 +43,7 @@ impl LookContext {
             .averages_at
             .is_some_and(|at| between(at, now) < AVERAGES_LAST);
         let job_type = context.job_type.as_deref().unwrap_or_default();
-        if known || !self.averages_asked_for.is_first_today(bank, job_type, now) {
+        if known || !self.averages_asked_for.claim_fetch(bank, job_type, now) {
             return None;
         }
         let call = self.client.connector(bank, USUAL_METHOD);

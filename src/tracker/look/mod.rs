@@ -19,7 +19,7 @@ use relay_domain::{
     clock::{Clock, between, later},
     spread,
 };
-use relay_store::{ConnectionReport, DueJob, DurationSample, Look, TrackerStore, Urgency};
+use relay_store::{ConnectionFailureChange, DueJob, DurationSample, Look, TrackerStore, Urgency};
 use url::Url;
 
 use crate::{
@@ -48,7 +48,7 @@ struct LookContext {
     catalogue: Arc<Catalogue>,
     basiq_url: Url,
     config: TrackingConfig,
-    timings: JudgeSettings,
+    judge_settings: JudgeSettings,
     averages_asked_for: AveragesAskedFor,
     tally: LookTally,
     activity: ActivityRecorder,
@@ -69,12 +69,12 @@ struct LookResult {
     is_urgent: bool,
     bank: BankState,
     sample: Option<DurationSample>,
-    connection: Option<ConnectionReport>,
+    connection: Option<ConnectionFailureChange>,
 }
 
 impl LookResult {
     /// Creates a result with outcomes only.
-    fn without_news(outcomes: Vec<Outcome>, next_look_at: Timestamp) -> Self {
+    fn of_outcomes(outcomes: Vec<Outcome>, next_look_at: Timestamp) -> Self {
         Self {
             outcomes,
             resources: Vec::new(),
@@ -98,7 +98,7 @@ impl Looker {
         basiq: &BasiqConfig,
         config: &TrackingConfig,
     ) -> Self {
-        let timings = JudgeSettings {
+        let judge_settings = JudgeSettings {
             bank_retry_after: config.bank_retry_after,
             update_retry_interval: config.update_retry_interval,
             job_max_age: config.job_max_age,
@@ -114,7 +114,7 @@ impl Looker {
                 catalogue,
                 basiq_url,
                 config,
-                timings,
+                judge_settings,
                 averages_asked_for: AveragesAskedFor::default(),
                 tally: LookTally::default(),
             }),

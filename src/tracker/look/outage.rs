@@ -25,7 +25,7 @@ impl LookContext {
         let outcomes = look.due.watches.iter().map(judge).collect();
         look.memory.phase = Phase::Running;
         let next = after_spread(now, self.config.poll_max_interval);
-        self.conclude(look, LookResult::without_news(outcomes, next))
+        self.conclude(look, LookResult::of_outcomes(outcomes, next))
     }
 
     /// Returns what the bank's state means for a watch that got the event of the outage.

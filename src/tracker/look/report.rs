@@ -3,7 +3,7 @@
 use basiq_client::normalise::{self, Finding};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
-use relay_domain::{EndNotice, JobKind, Outcome, WatchState, clock::between};
+use relay_domain::{EndDetection, JobKind, Outcome, WatchState, clock::between};
 use relay_store::{DurationsFound, Look, WatchChange};
 use tracing::{info, warn};
 
@@ -11,7 +11,7 @@ use crate::{
     telemetry::BoundedLabel,
     tracker::{
         look::{LookContext, LookInProgress},
-        stages,
+        stages::{self, EndTimes},
     },
 };
 
@@ -62,12 +62,18 @@ pub(super) fn measure_look(
     if !has_ended || stages::had_ended(&before.steps) {
         return;
     }
-    let notice = stages::notice(before.seen_at, look.now, look.due.hinted_at, look.now);
-    let noticed = match notice {
-        EndNotice::Hint { .. } => "hint",
-        EndNotice::Look { .. } => "look",
+    let end = EndTimes {
+        seen_running_at: before.seen_at,
+        ended_at: look.now,
+        hinted_at: look.due.hinted_at,
+        found_at: look.now,
     };
-    tally.count_end(kind, notice);
+    let detection = end.detection();
+    let noticed = match detection {
+        EndDetection::Hint { .. } => "hint",
+        EndDetection::Look { .. } => "look",
+    };
+    tally.count_end(kind, detection);
     counter!("relay_job_ends_total", "job_type" => kind.as_str(), "noticed_by" => noticed)
         .increment(1);
     let result = match finding {

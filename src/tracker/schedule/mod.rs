@@ -48,7 +48,7 @@ pub fn challenge_expiry(seen: Timestamp, expiry_ms: Option<u64>) -> Timestamp {
 #[must_use]
 pub fn next_look(
     memory: &JobMemory,
-    pace: &KnownDurations,
+    durations: &KnownDurations,
     may_be_asked: bool,
     now: Timestamp,
     config: &TrackingConfig,
@@ -65,7 +65,7 @@ pub fn next_look(
         Phase::Outage { .. } => later(now, OUTAGE_LOOK),
         Phase::Running if asks_now(memory, now) || may_be_asked => later(now, CHALLENGE_INTERVAL),
         Phase::Running => {
-            let interval = running_interval(memory, pace, now);
+            let interval = running_interval(memory, durations, now);
             let spread = spread(interval, jitter);
             later(
                 now,
@@ -83,16 +83,18 @@ fn asks_now(memory: &JobMemory, now: Timestamp) -> bool {
 }
 
 /// Returns the wait for a running job, from its stage and the time it has spent there.
-fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -> Duration {
+fn running_interval(memory: &JobMemory, durations: &KnownDurations, now: Timestamp) -> Duration {
     let stage = stage_of(&memory.steps);
     let seen = memory.stages.last().filter(|seen| seen.title == stage);
     let since = seen.map(|seen| seen.since).or(memory.created);
     let since = since.or(memory.first_look_at).unwrap_or(now);
     let known = StageKnowledge {
-        seen: pace.pace.from_stage(stage),
-        hint_reliance: pace.pace.hint_reliance(),
-        hint_delay: pace.pace.hint_delay(),
-        average: pace.averages.and_then(|averages| averages.left_from(stage)),
+        seen: durations.observed.from_stage(stage),
+        hint_reliance: durations.observed.hint_reliance(),
+        hint_delay: durations.observed.hint_delay(),
+        average: durations
+            .averages
+            .and_then(|averages| averages.left_from(stage)),
     };
     running::interval(&known, between(since, now))
 }
@@ -128,7 +130,7 @@ pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) ->
 mod tests {
     use proptest::prelude::*;
     use relay_domain::{
-        Challenge, ChallengeMemory, EndNotice, JobEnd, OpenChallenge, StageDuration,
+        Challenge, ChallengeMemory, EndDetection, JobEnd, OpenChallenge, TimeFromStage,
     };
 
     use super::*;
@@ -241,14 +243,14 @@ mod tests {
         ) {
             let mut known = KnownDurations::default();
             for (millis, found_after) in ends {
-                let left = Duration::from_millis(millis);
+                let to_end = Duration::from_millis(millis);
                 let unannounced_for = Duration::from_millis(found_after);
-                let notice = match found_after {
-                    ..10_000 => EndNotice::Hint { after: Duration::from_millis(found_after) },
-                    _ => EndNotice::Look { unannounced_for },
+                let detection = match found_after {
+                    ..10_000 => EndDetection::Hint { after: Duration::from_millis(found_after) },
+                    _ => EndDetection::Look { unannounced_for },
                 };
-                let stages = vec![StageDuration { title: String::new(), left }];
-                known.pace.add(&JobEnd { stages, notice });
+                let stages = vec![TimeFromStage { title: String::new(), to_end }];
+                known.observed.add(&JobEnd { stages, detection });
             }
             let config = Settings::default().tracking;
             let now = at(elapsed);

@@ -11,7 +11,7 @@
 //! has two parts: ends without a hint `s`, and announced ends `a`. Both costs are then balanced if looks are `w`
 //! apart, where `s w²/2 + a d² (1 - (1 + w/d) exp(-w/d)) = c`. This assumes that the time to a hint is exponential.
 
-use relay_domain::{DurationLikelihood, StageStats};
+use relay_domain::{DurationLikelihood, LogNormal, StageStats};
 use std::time::Duration;
 
 /// The price of one look, in seconds of mean delay.
@@ -28,12 +28,17 @@ const DENSITY_STEPS: u32 = 12;
 /// keeps looks coming when a bank behaves as never before.
 const PRIOR_WEIGHT: f64 = 0.5;
 
-/// The median of the prior in seconds, and the standard deviation of its logarithm. The prior is wide.
-const PRIOR: (f64, f64) = (15.0, 1.2);
+/// The prior of the durations. It is wide.
+const PRIOR: LogNormal = LogNormal {
+    median: 15.0,
+    spread: 1.2,
+};
 
-/// The tail of the distribution. A job that outlives all but this share is taken as another kind of job. The
-/// first value applies if durations are known, the second if there is only the prior.
-const TAIL: (f64, f64) = (0.004, 0.02);
+/// The tail of the distribution. A job that outlives all but this share is taken as another kind of job.
+const TAIL_OF_KNOWN: f64 = 0.004;
+
+/// The same if only the prior is known.
+const TAIL_OF_PRIOR: f64 = 0.02;
 
 /// The minimum wait between two looks in the tail, as a share of the time that the job has spent in its stage.
 const TAIL_SHARE: f64 = 0.1;
@@ -55,7 +60,7 @@ impl StageKnowledge<'_> {
     /// Returns the likely durations of all jobs.
     fn ended(&self) -> DurationLikelihood {
         let mut likely = DurationLikelihood::of(self.seen.map(StageStats::ended));
-        likely.guess(PRIOR_WEIGHT, PRIOR);
+        likely.add_guess(PRIOR_WEIGHT, PRIOR);
         if let Some(average) = self.average {
             likely.add_average(average);
         }
@@ -127,10 +132,13 @@ impl EndHazard {
 pub(super) fn interval(known: &StageKnowledge<'_>, elapsed: Duration) -> Duration {
     let elapsed = elapsed.as_secs_f64();
     let likely = known.ended();
-    let wait = until_a_looks_worth(&likely, known, elapsed);
-    let (of_seen, of_guess) = TAIL;
+    let wait = wait_until_look_pays(&likely, known, elapsed);
     let is_guess = known.seen.is_none() && known.average.is_none();
-    let tail = if is_guess { of_guess } else { of_seen };
+    let tail = if is_guess {
+        TAIL_OF_PRIOR
+    } else {
+        TAIL_OF_KNOWN
+    };
     let wait = if likely.beyond(elapsed) < tail {
         wait.max(elapsed * TAIL_SHARE)
     } else {
@@ -139,34 +147,38 @@ pub(super) fn interval(known: &StageKnowledge<'_>, elapsed: Duration) -> Duratio
     Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX)
 }
 
-/// Integrates over the buckets from `elapsed` on until a look is worth its price. Returns the wait in seconds.
-fn until_a_looks_worth(
+/// Integrates the density of looks over the buckets from `elapsed` on, until it reaches one look. Returns the wait in
+/// seconds.
+fn wait_until_look_pays(
     likely: &DurationLikelihood,
     known: &StageKnowledge<'_>,
     elapsed: f64,
 ) -> f64 {
-    let (announced, price) = (known.announced(), known.price());
-    let mut left = likely.total();
-    let (mut gathered, mut last) = (0.0, 0.0);
-    for ((begin, end, weight), (.., announced)) in likely.buckets().zip(announced.buckets()) {
-        let announced = (known.hint_reliance * announced).min(weight);
-        let seconds = (end - begin) * (left - weight / 2.0).max(f64::MIN_POSITIVE);
+    let (announced_ends, price) = (known.announced(), known.price());
+    let mut running = likely.total();
+    let (mut looks, mut last_end) = (0.0, 0.0);
+    // Both have the same buckets.
+    for ((begin, end, ends), (.., announced)) in likely.buckets().zip(announced_ends.buckets()) {
+        let announced = (known.hint_reliance * announced).min(ends);
+        // How many seconds all jobs together run in this bucket. Those that end do so in its middle.
+        let exposure = (end - begin) * (running - ends / 2.0).max(f64::MIN_POSITIVE);
         let hazard = EndHazard {
-            silent: (weight - announced) / seconds,
-            announced: announced / seconds,
+            silent: (ends - announced) / exposure,
+            announced: announced / exposure,
             hint_delay: known.hint_delay,
         };
         let density = hazard.looks_a_second(price);
         let from = elapsed.max(begin);
         let within = density * (end - from).max(0.0);
-        if gathered + within >= 1.0 {
-            return from + (1.0 - gathered) / density - elapsed;
+        if looks + within >= 1.0 {
+            return from + (1.0 - looks) / density - elapsed;
         }
-        gathered += within;
-        left -= weight;
-        last = end;
+        looks += within;
+        running -= ends;
+        last_end = end;
     }
-    (last - elapsed).max(elapsed * TAIL_SHARE)
+    // No known job took this long, so no look pays. The wait grows with the job's age.
+    (last_end - elapsed).max(elapsed * TAIL_SHARE)
 }
 
 #[cfg(test)]
@@ -175,15 +187,15 @@ mod tests {
 
     use super::*;
 
-    use relay_domain::{DurationStats, EndNotice, JobEnd, StageDuration};
+    use relay_domain::{DurationStats, EndDetection, JobEnd, TimeFromStage};
 
     const STAGE: &str = "retrieve-transactions";
 
-    const HINT: EndNotice = EndNotice::Hint {
+    const HINT: EndDetection = EndDetection::Hint {
         after: Duration::from_secs(1),
     };
 
-    const FOUND_LATE: EndNotice = EndNotice::Look {
+    const FOUND_LATE: EndDetection = EndDetection::Look {
         unannounced_for: Duration::from_secs(9),
     };
 
@@ -192,14 +204,14 @@ mod tests {
     fn about(seconds: f64, silent: u32) -> DurationStats {
         let mut stats = DurationStats::default();
         for n in 0..100 {
-            let stage = StageDuration {
+            let stage = TimeFromStage {
                 title: STAGE.to_owned(),
-                left: Duration::from_secs_f64(seconds * (0.8 + 0.004 * f64::from(n * 37 % 100))),
+                to_end: Duration::from_secs_f64(seconds * (0.8 + 0.004 * f64::from(n * 37 % 100))),
             };
-            let notice = if n % silent == 0 { FOUND_LATE } else { HINT };
+            let detection = if n % silent == 0 { FOUND_LATE } else { HINT };
             stats.add(&JobEnd {
                 stages: vec![stage],
-                notice,
+                detection,
             });
         }
         stats
@@ -329,10 +341,10 @@ mod tests {
         ) {
             let mut stats = DurationStats::default();
             for (millis, is_announced) in seen {
-                let left = Duration::from_millis(millis);
-                let stages = vec![StageDuration { title: STAGE.to_owned(), left }];
-                let notice = if is_announced { HINT } else { FOUND_LATE };
-                stats.add(&JobEnd { stages, notice });
+                let to_end = Duration::from_millis(millis);
+                let stages = vec![TimeFromStage { title: STAGE.to_owned(), to_end }];
+                let detection = if is_announced { HINT } else { FOUND_LATE };
+                stats.add(&JobEnd { stages, detection });
             }
             let wait = interval(&known(&stats), Duration::from_millis(elapsed));
             prop_assert!(wait > Duration::ZERO);

@@ -175,14 +175,14 @@ async fn who_gives_no_sign_of_life_is_not_counted_after_five_seconds() {
             .is_some_and(|began| [&first, &second].contains(&&began))
     );
     other.leave(&second).await.unwrap();
-    assert_eq!(store.attendance().await.unwrap().alive, 1);
+    assert_eq!(store.fleet_size().await.unwrap().alive, 1);
     other.beat(&second).await.unwrap();
     for _ in 0..6 {
         tokio::time::sleep(SECOND).await;
         store.beat(&first).await.unwrap();
     }
     assert_eq!(
-        store.attendance().await.unwrap().alive,
+        store.fleet_size().await.unwrap().alive,
         1,
         "the other is presumed dead"
     );

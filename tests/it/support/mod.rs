@@ -344,8 +344,10 @@ impl TestApp {
 
     /// Lets the tracker pause, so that other relays can use the store. Returns the number of looks in flight
     /// afterwards.
-    pub(crate) async fn rest(&mut self) -> usize {
-        self.tracker.rest(Duration::from_millis(20)).await;
+    pub(crate) async fn leave_store_to_others(&mut self) -> usize {
+        self.tracker
+            .leave_store_to_others(Duration::from_millis(20))
+            .await;
         self.tracker.in_flight()
     }
 

@@ -322,7 +322,7 @@ impl Inner {
                 self.throttle.recover(sent_at);
             }
         }
-        self.health.note_slowdown(self.throttle.pace());
+        self.health.note_budget_share(self.throttle.budget_share());
         if matches!(meaning, ResponseMeaning::Bad(BasiqError::KeyRefused)) {
             self.tokens.refuse_key().await;
         }

@@ -11,7 +11,7 @@ use crate::normalise::{
     read::MFA_STEP,
     text::oauth_word,
     variant,
-    verdict::{self, UNKNOWN_ERROR, failed},
+    verdict::{self, UNKNOWN_ERROR, failed, last},
 };
 
 /// The facts about a job that its document lacks.
@@ -43,9 +43,9 @@ pub struct JudgeSettings {
 
 impl JobFacts {
     /// Returns whether the job has exceeded the maximum age.
-    fn is_too_old(&self, timings: &JudgeSettings, now: Timestamp) -> bool {
+    fn is_too_old(&self, settings: &JudgeSettings, now: Timestamp) -> bool {
         self.started_at
-            .checked_add(timings.job_max_age)
+            .checked_add(settings.job_max_age)
             .is_ok_and(|end| end <= now)
     }
 }
@@ -55,11 +55,11 @@ impl JobFacts {
 pub fn judge(
     finding: &Finding,
     options: &WatchOptions,
-    known: &JobFacts,
-    timings: &JudgeSettings,
+    facts: &JobFacts,
+    settings: &JudgeSettings,
     now: Timestamp,
 ) -> Outcome {
-    let too_old = known.is_too_old(timings, now);
+    let too_old = facts.is_too_old(settings, now);
     let verdict = match finding {
         Finding::Running | Finding::Challenge(_) if too_old => verdict::watch_expired(),
         Finding::Running => return Outcome::Running,
@@ -68,30 +68,26 @@ pub fn judge(
         Finding::Failed(failure) if finding.is_unavailable() => {
             let is_update = options.operation == Some(Operation::Update);
             let verdict = if is_update {
-                update_unavailable(too_old, known, timings, now)
+                update_unavailable(too_old, facts, settings, now)
             } else {
-                bank_unavailable(failure, known, timings, now)
+                bank_unavailable(failure, facts, settings, now)
             };
             of_failure(failure, verdict)
         }
-        Finding::Failed(failure) => of_failure(failure, failure_verdict(failure, timings, now)),
+        Finding::Failed(failure) => of_failure(failure, failure_verdict(failure, settings, now)),
     };
     Outcome::Tell(Box::new(verdict))
 }
 
 fn succeeded() -> Verdict {
-    Verdict {
-        status: Status::Success,
-        ..failed(Action::None, "success")
-    }
+    last(Status::Success, Action::None, "success")
 }
 
 fn asks(challenge: &Challenge) -> Verdict {
     Verdict {
-        status: Status::ActionRequired,
         is_final: false,
         challenge: Some(challenge.clone()),
-        ..failed(Action::AnswerMfa, "answer-mfa")
+        ..last(Status::ActionRequired, Action::AnswerMfa, "answer-mfa")
     }
 }
 
@@ -110,40 +106,39 @@ fn of_failure(failure: &JobFailure, verdict: Verdict) -> Verdict {
 /// job is too old.
 fn update_unavailable(
     too_old: bool,
-    known: &JobFacts,
-    timings: &JudgeSettings,
+    facts: &JobFacts,
+    settings: &JudgeSettings,
     now: Timestamp,
 ) -> Verdict {
     if too_old {
         return failed(Action::ContactSupport, "update-given-up");
     }
-    let usual = || now.checked_add(timings.update_retry_interval).ok();
+    let usual = || now.checked_add(settings.update_retry_interval).ok();
     Verdict {
-        status: Status::Delayed,
         is_final: false,
-        retry_at: known.next_retry_at.or_else(usual),
-        ..failed(Action::Wait, "bank-delayed")
+        retry_at: facts.next_retry_at.or_else(usual),
+        ..last(Status::Delayed, Action::Wait, "bank-delayed")
     }
 }
 
 fn bank_unavailable(
     failure: &JobFailure,
-    known: &JobFacts,
-    timings: &JudgeSettings,
+    facts: &JobFacts,
+    settings: &JudgeSettings,
     now: Timestamp,
 ) -> Verdict {
-    if known.major_outage {
+    if facts.major_outage {
         return Verdict {
             is_final: false,
             ..failed(Action::WaitForBank, "bank-outage")
         };
     }
-    if known.failures_in_a_row >= timings.support_after_failures {
+    if facts.failures_in_a_row >= settings.support_after_failures {
         return failed(Action::ContactSupport, "bank-unavailable-support");
     }
     let message = failure.code.as_deref().and_then(code);
     Verdict {
-        retry_at: now.checked_add(timings.bank_retry_after).ok(),
+        retry_at: now.checked_add(settings.bank_retry_after).ok(),
         ..failed(
             Action::Retry,
             message.map_or("bank-unavailable", |code| code.message.as_str()),
@@ -152,9 +147,9 @@ fn bank_unavailable(
 }
 
 /// Returns the verdict on any failure except an unavailable bank.
-fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp) -> Verdict {
+fn failure_verdict(failure: &JobFailure, settings: &JudgeSettings, now: Timestamp) -> Verdict {
     let step = failure.step.as_deref();
-    let Some(known) = known_code(failure) else {
+    let Some(entry) = known_code(failure) else {
         let is_mfa = failure.code.is_none() && step == Some(MFA_STEP);
         return if is_mfa {
             verdict::mfa_failed()
@@ -162,12 +157,12 @@ fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp
             unknown(step)
         };
     };
-    match known.class {
+    match entry.class {
         FailureClass::Unknown => unknown(step),
-        FailureClass::Credentials => variant::credentials_verdict(failure, known),
+        FailureClass::Credentials => variant::credentials_verdict(failure, entry),
         FailureClass::RetryLater => Verdict {
-            retry_at: now.checked_add(timings.bank_retry_after).ok(),
-            ..by_class(known)
+            retry_at: now.checked_add(settings.bank_retry_after).ok(),
+            ..by_class(entry)
         },
         FailureClass::BankLock
         | FailureClass::MfaUnsupported
@@ -177,7 +172,7 @@ fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp
         | FailureClass::Statement
         | FailureClass::Request
         | FailureClass::Retry
-        | FailureClass::Support => by_class(known),
+        | FailureClass::Support => by_class(entry),
     }
 }
 
@@ -196,8 +191,8 @@ fn by_class(code: &CodeEntry) -> Verdict {
     failed(code.class.action(), &code.message)
 }
 
-/// Returns the verdict on an unknown or missing code. On the first step new credentials may help, and on later
-/// ones another attempt.
+/// Returns the verdict on an unknown or missing code. New credentials may help if `verify-credentials` failed, and
+/// another attempt if a later step did.
 fn unknown(step: Option<&str>) -> Verdict {
     if step == Some("verify-credentials") {
         failed(Action::ResubmitCredentials, "login-not-confirmed")

@@ -1,4 +1,4 @@
-//! Verdicts that no job document leads to: the relay itself reaches them.
+//! Creates verdicts. Those that do not depend on a code of Basiq's are here as a whole.
 
 use relay_domain::{Action, Status, Verdict};
 
@@ -13,8 +13,13 @@ const WATCH_EXPIRED: &str = "watch-expired";
 
 /// Creates a final failure with only an action and the name of a message.
 pub(crate) fn failed(action: Action, message: &str) -> Verdict {
+    last(Status::Failed, action, message)
+}
+
+/// Creates a final verdict with only a status, an action and the name of a message.
+pub(crate) fn last(status: Status, action: Action, message: &str) -> Verdict {
     Verdict {
-        status: Status::Failed,
+        status,
         action,
         is_final: true,
         failed_step: None,

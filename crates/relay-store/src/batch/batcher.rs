@@ -88,7 +88,7 @@ impl<O> Callers<O> {
     /// Sends the next caller its result.
     pub(crate) fn answer_next(&mut self, result: Result<O, StoreError>) {
         if let Some(Some(caller)) = self.0.next() {
-            tell(caller, result);
+            send_answer(caller, result);
         }
     }
 }
@@ -119,13 +119,13 @@ async fn run_batch<W: BatchWork>(
     let mut callers = Callers(callers.into_iter());
     if let Err(failure) = work.run(inputs, &mut callers).await {
         for caller in callers.0.flatten() {
-            tell(caller, Err(failure.clone()));
+            send_answer(caller, Err(failure.clone()));
         }
     }
 }
 
 /// Answers a caller. The caller may have gone away.
-pub(crate) fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
+pub(crate) fn send_answer<T>(caller: oneshot::Sender<T>, answer: T) {
     if caller.send(answer).is_err() {
         trace!("a caller of the store did not wait for its answer");
     }

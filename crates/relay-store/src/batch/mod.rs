@@ -11,6 +11,6 @@ mod registration_batch;
 
 pub(super) use self::{
     batch_loader::{BatchLoader, LoadBatch},
-    batcher::{BatchWork, Batcher, Callers, EachResult, tell},
+    batcher::{BatchWork, Batcher, Callers, EachResult, send_answer},
     registration_batch::{RegisterBatch, RegistrationBatch},
 };

@@ -14,7 +14,7 @@ use crate::{
     },
     rows::{EventKind, IdBytes},
     rules::{
-        AttemptEffect, accepted_messages, host_outcomes, recorded, requeued,
+        AttemptEffect, accepted_messages, attempt_effects, host_outcomes, requeued,
         subscriptions_with_room, tried, tried_events, unqueued,
     },
 };
@@ -203,7 +203,7 @@ async fn find<'r>(
     let mut events = tried(results);
     events.sort_unstable();
     let rows = sqlx::query(TRIED).bind(events).fetch_all(connection);
-    recorded(results, &rows.await?)
+    attempt_effects(results, &rows.await?)
 }
 
 /// Writes attempts, and changes their events and the outbox.

@@ -108,7 +108,7 @@ impl ConsoleStore for PgStore {
             .bind(int(search.limit))
             .fetch_all(&mut session)
             .await?;
-        details::tell(&mut session, &rows).await
+        details::with_events(&mut session, &rows).await
     }
 
     async fn search_by_prefix(
@@ -125,7 +125,7 @@ impl ConsoleStore for PgStore {
             .bind(int(limit))
             .fetch_all(&mut session)
             .await?;
-        details::tell(&mut session, &rows).await
+        details::with_events(&mut session, &rows).await
     }
 
     async fn filter_redeliverable(

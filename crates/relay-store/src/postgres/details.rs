@@ -27,7 +27,7 @@ macro_rules! next_look_at {
 }
 pub(super) use next_look_at;
 
-/// Selects the columns that [`tell`] reads, from `watches w`.
+/// Selects the columns that [`with_events`] reads, from `watches w`.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -65,7 +65,7 @@ pub(super) async fn find(
         .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
-    let details = tell(connection, row.as_slice()).await?;
+    let details = with_events(connection, row.as_slice()).await?;
     Ok(details.into_iter().next())
 }
 
@@ -78,24 +78,21 @@ pub(super) async fn find_all(
         .bind(list(ids))
         .fetch_all(&mut *connection)
         .await?;
-    tell(connection, &rows).await
+    with_events(connection, &rows).await
 }
 
 /// Reads the details of the watches in rows of [`SELECT`].
-pub(super) async fn tell(
+pub(super) async fn with_events(
     connection: &mut PgSession<'_>,
     rows: &[PgRow],
 ) -> Result<Vec<WatchDetails>, StoreError> {
     let details = rows.iter().map(|row| rows::without_events(row));
     let mut details = details.collect::<Result<Vec<_>, _>>()?;
-    let ids: Vec<_> = details
-        .iter()
-        .map(|story| story.watch.id.to_bytes())
-        .collect();
+    let ids: Vec<_> = details.iter().map(|one| one.watch.id.to_bytes()).collect();
     let rows = sqlx::query(EVENTS).bind(ids).fetch_all(connection).await?;
     let mut events = rows::events(&rows)?;
-    for story in &mut details {
-        story.events = events.remove(&story.watch.id).unwrap_or_default();
+    for one in &mut details {
+        one.events = events.remove(&one.watch.id).unwrap_or_default();
     }
     Ok(details)
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use relay_domain::LeaseId;
 
 use crate::{
-    Claim, DiscoveryStore, DueJob, DueList, FoundJob, ListResult, NewWatch, RecordedLists,
-    Registration, StoreError, UserList,
+    Claim, DiscoveryStore, DueJob, DueList, FoundJob, JobListResult, ListResult, NewWatch,
+    RecordedLists, Registration, StoreError,
     dispatch::NewWorkClaim,
     postgres::{
         PgSession, PgStore,
@@ -78,7 +78,10 @@ impl DiscoveryStore for PgStore {
         .await
     }
 
-    async fn record_lists(&self, mut lists: Vec<UserList>) -> Result<RecordedLists, StoreError> {
+    async fn record_lists(
+        &self,
+        mut lists: Vec<JobListResult>,
+    ) -> Result<RecordedLists, StoreError> {
         lists.sort_by(|one, other| one.user_id.cmp(&other.user_id));
         let context = JobDispatchContext {
             dispatch: &self.0.new_jobs,
@@ -129,7 +132,7 @@ async fn claim_due(
 /// Records lists. Returns `None` if a client is so close to its cap that its row must be locked exclusively.
 async fn record(
     connection: &mut PgSession<'_>,
-    lists: &[UserList],
+    lists: &[JobListResult],
     lock: &'static str,
     context: JobDispatchContext<'_>,
 ) -> Result<Option<Recorded>, StoreError> {
@@ -162,9 +165,9 @@ async fn record(
 /// Returns the lists whose claims still hold, and locks them and the clients that subscribed.
 async fn hold<'l>(
     connection: &mut PgSession<'_>,
-    lists: &'l [UserList],
+    lists: &'l [JobListResult],
     lock: &'static str,
-) -> Result<Vec<&'l UserList>, StoreError> {
+) -> Result<Vec<&'l JobListResult>, StoreError> {
     let users = columns(lists, |list| list.user_id.as_str());
     let clients: Vec<i64> = sqlx::query_scalar(CLIENTS)
         .bind(&users)
@@ -190,7 +193,7 @@ async fn hold<'l>(
 /// count as seen.
 async fn new_watches(
     connection: &mut PgSession<'_>,
-    list: &UserList,
+    list: &JobListResult,
     jobs: &[FoundJob],
 ) -> Result<FoundWatches, StoreError> {
     let active = subscriptions::active(connection, list.user_id.as_str()).await?;
@@ -237,7 +240,7 @@ async fn see(
     let mut seen: Vec<(IdBytes, &NewWatch)> = Vec::new();
     for ((new, subscription), answer) in new.iter().zip(of).zip(answers) {
         match answer {
-            Registration::AtCap => recorded.over_cap += 1,
+            Registration::AtCap => recorded.waiting_for_room += 1,
             Registration::Revoked => {}
             Registration::Created(_) => {
                 recorded.watches += 1;
@@ -256,7 +259,7 @@ async fn see(
 }
 
 /// Ends the claim of a list and sets the time of the next one.
-async fn finish(connection: &mut PgSession<'_>, list: &UserList) -> Result<(), StoreError> {
+async fn finish(connection: &mut PgSession<'_>, list: &JobListResult) -> Result<(), StoreError> {
     let (statement, at) = match &list.result {
         ListResult::Listed(_) => (LISTED, Some(list.at.as_millisecond())),
         ListResult::Failed => (NOT_LISTED, None),

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use relay_domain::{ReservedCalls, UpstreamPause};
 use sqlx::{Row, postgres::PgRow};
 use ulid::Ulid;
 
@@ -118,26 +119,6 @@ pub struct FleetSize {
     pub took: Duration,
 }
 
-/// Calls to Basiq that are reserved for one relay.
-#[derive(Debug, Clone)]
-pub struct ReservedCalls {
-    /// When each call may be sent, by the database's clock. Empty if all times up to the horizon are taken.
-    pub at: Vec<Timestamp>,
-    /// The latest pause that Basiq asked for, which may be over.
-    pub pause: SharedPause,
-}
-
-/// A pause that Basiq asked for, and that all relays observe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SharedPause {
-    /// The number of the pause: one more for each pause, and 0 before the first.
-    pub number: i64,
-    /// When the pause ends, by the database's clock.
-    pub until: Timestamp,
-    /// The HTTP status that started the pause.
-    pub status: u16,
-}
-
 /// An access token that a relay fetched, as it is stored.
 #[derive(Debug, Clone)]
 pub struct StoredToken {
@@ -154,11 +135,11 @@ impl PgStore {
     pub async fn beat(&self, relay: &RelayId) -> Result<FleetSize, StoreError> {
         let beat = sqlx::query(BEAT).bind(&relay.0).execute(self.pool());
         self.timely(beat).await?;
-        self.attendance().await
+        self.fleet_size().await
     }
 
     /// Returns the size of the fleet, without recording a heartbeat.
-    pub async fn attendance(&self) -> Result<FleetSize, StoreError> {
+    pub async fn fleet_size(&self) -> Result<FleetSize, StoreError> {
         let mut view = self.read().await?;
         let mut session = view.session();
         let asked_at = Instant::now();
@@ -204,7 +185,7 @@ impl PgStore {
             (0..granted).map(|turn| microsecond(next - period * (granted - turn), "next_turn_at"));
         Ok(ReservedCalls {
             at: at.collect::<Result<_, _>>()?,
-            pause: SharedPause {
+            pause: UpstreamPause {
                 number: row.try_get("pause")?,
                 until: microsecond(row.try_get("paused_until")?, "paused_until")?,
                 status: u16::try_from(row.try_get::<i64, _>("pause_status")?).unwrap_or_default(),

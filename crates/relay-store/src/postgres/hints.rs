@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::{
     ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
     postgres::{PgSession, PgStore, notices, row::plain, subscription_ends},
-    rows::{earlier, int, millis},
+    rows::{int, millis, millis_earlier},
     rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
 };
 
@@ -101,7 +101,7 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
         return Ok(HintOutcome::Again);
     }
     sqlx::query(FORGET)
-        .bind(earlier(hint.at, HINTS_REMEMBERED_FOR))
+        .bind(millis_earlier(hint.at, HINTS_REMEMBERED_FOR))
         .execute(&mut *connection)
         .await?;
     if let Some(user) = &hint.removed_user {
@@ -203,7 +203,7 @@ async fn make_due(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, St
     sqlx::query(DUE)
         .bind(&jobs)
         .bind(hint.at.as_millisecond())
-        .bind(earlier(hint.at, hint.interval))
+        .bind(millis_earlier(hint.at, hint.interval))
         .bind(millis(hint.interval))
         .execute(connection)
         .await?;

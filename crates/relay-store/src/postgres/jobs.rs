@@ -16,7 +16,7 @@ use crate::{
     postgres::{
         PgSession, PgStore, clock::claim_now, details::watch_columns, indexes::is_unwatched, looks,
     },
-    rows::{self, REST_OF_UNREADABLE, earlier, int, later, millis, time},
+    rows::{self, UNREADABLE_RETRY_AFTER, int, millis, millis_earlier, millis_later, time},
     rules::{FAILURES_COUNT_FOR, KINDS, divide},
 };
 
@@ -155,7 +155,7 @@ impl JobStore for PgStore {
         let count: i64 = sqlx::query_scalar(FAILURES)
             .bind(connection_id)
             .bind(job_id.as_str())
-            .bind(earlier(now, FAILURES_COUNT_FOR))
+            .bind(millis_earlier(now, FAILURES_COUNT_FOR))
             .fetch_one(self.pool())
             .await?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
@@ -204,7 +204,7 @@ async fn claim_due(
     if !left.is_empty() {
         sqlx::query(PUT_OFF)
             .bind(left)
-            .bind(later(claim.now, REST_OF_UNREADABLE))
+            .bind(millis_later(claim.now, UNREADABLE_RETRY_AFTER))
             .execute(connection)
             .await?;
     }

@@ -18,8 +18,8 @@ use crate::{
     },
     rows::{IdBytes, millis},
     rules::{
-        Blockers, FailureRow, NewEventRow, changes, claim_new, claims, held, jobs, later_news,
-        news, reports, secrets_of,
+        Blockers, FailureRow, NewEventRow, change_rows, claim_new, claim_rows, event_rows, held,
+        job_rows, later_event_rows, reports, secrets_of,
     },
 };
 
@@ -98,7 +98,7 @@ pub(super) const ADD_EVENTS: &str = concat!(
 pub(super) const BLOCKERS: &str = concat!(
     "SELECT f.host, NULL::bytea AS source_id FROM failing_hosts f \
      WHERE f.host = ANY($1) AND f.pauses > 0 \
-     UNION ALL SELECT p.host, NULL FROM manual_pauses p WHERE p.host = ANY($1) \
+     UNION ALL SELECT m.host, NULL FROM manual_pauses m WHERE m.host = ANY($1) \
      UNION ALL SELECT NULL, o.source_id FROM outbox o WHERE o.source_id = ANY($2) AND o.lease_until > ",
     claim_now!("$3"),
 );
@@ -175,7 +175,7 @@ async fn hold<'l>(
     connection: &mut PgSession<'_>,
     looks: &'l [Look],
 ) -> Result<Vec<&'l Look>, StoreError> {
-    let mut claims = claims(looks);
+    let mut claims = claim_rows(looks);
     claims.sort_unstable_by_key(|row| row.job_id);
     let jobs: Vec<(String, bool)> = sqlx::query_as(HOLD)
         .bind(columns(&claims, |row| row.job_id))
@@ -195,7 +195,7 @@ async fn change_watches(
     looks: &[&Look],
     context: &DispatchContext<'_>,
 ) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
-    let rows = changes(looks)?;
+    let rows = change_rows(looks)?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -207,11 +207,11 @@ async fn change_watches(
         .bind(columns(&rows, |row| row.at))
         .fetch_all(&mut *connection)
         .await?;
-    let mut news = news(looks, &changed)?;
+    let mut news = event_rows(looks, &changed)?;
     if news.is_empty() {
         return Ok(None);
     }
-    supersede(connection, &later_news(&news)).await?;
+    supersede(connection, &later_event_rows(&news)).await?;
     // a claimed delivery takes the body of its event along
     let bodies = columns(&news, |row| row.event.body.clone());
     let mut claim = context.dispatch.claim();
@@ -257,7 +257,7 @@ async fn claim_new_events(
 ) -> Result<(), StoreError> {
     let blockers = sqlx::query(BLOCKERS)
         .bind(columns(news, |row| row.host.as_str()))
-        .bind(columns(&later_news(news), |row| row.watch_id))
+        .bind(columns(&later_event_rows(news), |row| row.watch_id))
         .bind(context.lease_clock.now(claim.now))
         .fetch_all(&mut *connection)
         .await?;
@@ -316,7 +316,7 @@ async fn record_jobs(
     looks: &[&Look],
     succeeded: Vec<&str>,
 ) -> Result<(), StoreError> {
-    let mut rows = jobs(looks)?;
+    let mut rows = job_rows(looks)?;
     rows.sort_unstable_by_key(|row| row.job_id);
     sqlx::query(RECORD_JOBS)
         .bind(columns(&rows, |row| row.job_id))

@@ -52,7 +52,7 @@ use sqlx::postgres::PgConnectOptions;
 
 pub use self::{
     clock::LeaseClock,
-    fleet::{FleetSize, PRESUMED_DEAD, RelayId, ReservedCalls, SharedPause, StoredToken},
+    fleet::{FleetSize, PRESUMED_DEAD, RelayId, StoredToken},
     notify::Topic,
     open::OpenError,
 };
@@ -79,7 +79,7 @@ pub struct PgStore(Arc<Inner>);
 struct Inner {
     sealer: Sealer,
     lease_clock: LeaseClock,
-    share: Fleet,
+    fleet: Fleet,
     /// The number of claims of jobs so far. A claim too small to be divided takes one kind of job, chosen by this
     /// number.
     claims: AtomicU32,
@@ -107,7 +107,7 @@ impl PgStore {
             pool: pool.clone(),
             sealer: sealer.clone(),
         };
-        let share = Fleet::alone();
+        let fleet = Fleet::alone();
         let new_jobs = NewJobs::default();
         let registering = registration::PostgresRegistration {
             pool: pool.clone(),
@@ -117,27 +117,27 @@ impl PgStore {
         Ok(Self(Arc::new(Inner {
             sealer,
             lease_clock,
-            registrations: Batcher::start(RegistrationBatch(registering), share.clone()),
-            clients: Batcher::start(BatchLoader(clients), share.clone()),
+            registrations: Batcher::start(RegistrationBatch(registering), fleet.clone()),
+            clients: Batcher::start(BatchLoader(clients), fleet.clone()),
             paces: Batcher::start(
                 BatchLoader(durations::PostgresDurationLoader(pool.clone())),
-                share.clone(),
+                fleet.clone(),
             ),
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
             notifier: Notifier::start(pool.clone()),
-            recorder: Batcher::start(DurationRecorder(pool.clone()), share.clone()),
-            share,
+            recorder: Batcher::start(DurationRecorder(pool.clone()), fleet.clone()),
+            fleet,
             pool,
         })))
     }
 
-    /// Returns this relay's share of what the relays on the store divide, the database's time included. The share
-    /// takes effect once [`Fleet::set_size`] reports the number of relays.
+    /// Returns the fleet of the relays on this store. The store leaves the database to the others for their part of the
+    /// time, once [`Fleet::set_size`] has set their number.
     #[must_use]
-    pub fn share(&self) -> Fleet {
-        self.0.share.clone()
+    pub fn fleet(&self) -> Fleet {
+        self.0.fleet.clone()
     }
 
     /// Returns the pool, which runs single statements.

@@ -18,7 +18,7 @@ use crate::{
         indexes::{each, none},
         row::columns,
     },
-    rows::{self, IdBytes, REST_OF_UNREADABLE, int, later, millis, time},
+    rows::{self, IdBytes, UNREADABLE_RETRY_AFTER, int, millis, millis_later, time},
     rules::{self, DeliveryCandidate},
 };
 
@@ -76,24 +76,24 @@ pub(super) const DUE: &str = concat!(
     oldest!("hosts", ""),
     "WHERE ",
     none!(concat!(
-        "failing_hosts p WHERE p.host = hosts.host AND p.paused_until > ",
+        "failing_hosts f WHERE f.host = hosts.host AND f.paused_until > ",
         claim_now!("$2")
     )),
     " AND ",
     none!("manual_pauses m WHERE m.host = hosts.host"),
     " UNION ALL \
      SELECT o.source_id, o.host, o.ready_at, TRUE, TRUE \
-     FROM failing_hosts p CROSS JOIN ",
-    oldest!("p", " AND o.deadline IS NOT NULL"),
-    "WHERE p.paused_until > ",
+     FROM failing_hosts f CROSS JOIN ",
+    oldest!("f", " AND o.deadline IS NOT NULL"),
+    "WHERE f.paused_until > ",
     claim_now!("$2"),
-    " AND p.paused_until > 0 AND p.host <> ALL($1) AND ",
-    none!("manual_pauses m WHERE m.host = p.host"),
+    " AND f.paused_until > 0 AND f.host <> ALL($1) AND ",
+    none!("manual_pauses m WHERE m.host = f.host"),
     " UNION ALL \
      SELECT o.source_id, o.host, o.ready_at, TRUE, TRUE \
-     FROM manual_pauses p CROSS JOIN ",
-    oldest!("p", " AND o.deadline IS NOT NULL"),
-    "WHERE p.host <> ALL($1) \
+     FROM manual_pauses m CROSS JOIN ",
+    oldest!("m", " AND o.deadline IS NOT NULL"),
+    "WHERE m.host <> ALL($1) \
      ORDER BY ready_at LIMIT $4"
 );
 
@@ -132,19 +132,19 @@ pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
      SELECT greatest(first.ready_at, \
-         (SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host)) AS due \
+         (SELECT f.paused_until FROM failing_hosts f WHERE f.host = hosts.host)) AS due \
      FROM hosts CROSS JOIN ",
     first!("hosts", ""),
     "WHERE ",
     none!("manual_pauses m WHERE m.host = hosts.host"),
     " UNION ALL \
-     SELECT first.ready_at FROM failing_hosts p CROSS JOIN ",
-    first!("p", " AND o.deadline IS NOT NULL"),
-    "WHERE p.paused_until > 0 AND p.host <> ALL($1) \
+     SELECT first.ready_at FROM failing_hosts f CROSS JOIN ",
+    first!("f", " AND o.deadline IS NOT NULL"),
+    "WHERE f.paused_until > 0 AND f.host <> ALL($1) \
      UNION ALL \
-     SELECT first.ready_at FROM manual_pauses p CROSS JOIN ",
-    first!("p", " AND o.deadline IS NOT NULL"),
-    "WHERE p.host <> ALL($1)) dues"
+     SELECT first.ready_at FROM manual_pauses m CROSS JOIN ",
+    first!("m", " AND o.deadline IS NOT NULL"),
+    "WHERE m.host <> ALL($1)) dues"
 );
 
 #[async_trait]
@@ -226,7 +226,7 @@ async fn claim_due(
     if !unreadable.is_empty() {
         sqlx::query(PUT_OFF)
             .bind(unreadable)
-            .bind(later(claim.now, REST_OF_UNREADABLE))
+            .bind(millis_later(claim.now, UNREADABLE_RETRY_AFTER))
             .execute(connection)
             .await?;
     }
@@ -266,7 +266,7 @@ async fn lease_due(
         let all = got.len() == chosen.len();
         for (source, host) in chosen {
             if let Some(row) = got.remove(&source) {
-                *limits.in_flight.entry(host).or_default() += 1;
+                *limits.taken.entry(host).or_default() += 1;
                 leased.push(row);
             } else {
                 missed.push(source);
@@ -296,12 +296,12 @@ async fn choose(
     missed: &[IdBytes],
 ) -> Result<Vec<(IdBytes, String)>, StoreError> {
     // each host yields up to `per_host` candidates; `rules::choose` drops at most as many as are in flight
-    let in_flight: usize = limits.in_flight.values().sum();
+    let taken: usize = limits.taken.values().sum();
     let rows = sqlx::query(DUE)
         .bind(full_hosts(limits))
         .bind(now)
         .bind(int(limits.per_host))
-        .bind(int(claim.limit.saturating_add(in_flight)))
+        .bind(int(claim.limit.saturating_add(taken)))
         .bind(missed)
         .fetch_all(&mut *connection)
         .await?;

@@ -22,8 +22,9 @@ use crate::{
     },
     rows::{IdBytes, millis},
     rules::{
-        ClientStandings, DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing,
-        found, is_near_cap, known, open_rows, standings, watch_rows,
+        ClientStandings, DueRow, claimed_jobs, clients_of, decide, due_rows, existing_result,
+        existing_watches, is_near_cap, memories_by_job, open_rows, result_of, standings,
+        watch_rows,
     },
 };
 
@@ -162,7 +163,7 @@ pub(super) async fn register(
     let (added, claim) = add(connection, &fresh, context).await?;
     let mut answers = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
-        answers.push(match answer(new, decision, &added) {
+        answers.push(match result_of(new, decision, &added) {
             Ok(answer) => answer,
             Err(known) => {
                 let id = match known {
@@ -177,7 +178,7 @@ pub(super) async fn register(
                     Some(id) => details::find(connection, Some(new.client_id), id).await?,
                     None => None,
                 };
-                found(new, details)?
+                existing_result(new, details)?
             }
         });
     }
@@ -210,7 +211,7 @@ async fn open_watches(
         .bind(columns(&open, |row| row.callback_url))
         .fetch_all(connection)
         .await?;
-    existing(&rows, new.len(), 1)
+    existing_watches(&rows, new.len(), 1)
 }
 
 /// Makes jobs due and adds their watches. Returns the watches that are new, and the jobs that were claimed at
@@ -263,7 +264,7 @@ async fn add_jobs<'n>(
         .bind(jobs)
         .fetch_all(&mut *connection)
         .await?;
-    let rows = due_rows(new, known(&resting)?, claim)?;
+    let rows = due_rows(new, memories_by_job(&resting)?, claim)?;
     let leases: Vec<(String, Option<IdBytes>)> = sqlx::query_as(ADD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.at))

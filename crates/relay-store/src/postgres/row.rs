@@ -3,23 +3,23 @@
 use relay_domain::WatchId;
 use sqlx::{Row, postgres::PgRow};
 
-use crate::rows::{AnyRow, IdBytes, WrongType};
+use crate::rows::{AnyRow, IdBytes, WrongColumnType};
 
 impl AnyRow for PgRow {
-    fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
-        self.try_get(column).map_err(|_| WrongType)
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongColumnType> {
+        self.try_get(column).map_err(|_| WrongColumnType)
     }
 
-    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType> {
-        self.try_get(column).map_err(|_| WrongType)
+    fn integer(&self, column: &str) -> Result<Option<i64>, WrongColumnType> {
+        self.try_get(column).map_err(|_| WrongColumnType)
     }
 
-    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType> {
-        self.try_get(column).map_err(|_| WrongType)
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongColumnType> {
+        self.try_get(column).map_err(|_| WrongColumnType)
     }
 
-    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType> {
-        self.try_get(column).map_err(|_| WrongType)
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongColumnType> {
+        self.try_get(column).map_err(|_| WrongColumnType)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         PgSession, PgStore,
         indexes::{is_listed, matching, none},
     },
-    rows::{self, earlier, int},
+    rows::{self, int, millis_earlier},
     rules::{FAILURES_COUNT_FOR, LISTED_FOR},
 };
 
@@ -216,7 +216,7 @@ async fn purge(
 ) -> Result<u64, StoreError> {
     // first, because an erasure locks this table before it locks rows
     sqlx::query(PURGE_ERASURES)
-        .bind(earlier(before, LISTED_FOR))
+        .bind(millis_earlier(before, LISTED_FOR))
         .execute(&mut *connection)
         .await?;
     let mut jobs: Vec<String> = sqlx::query_scalar(PURGE)
@@ -244,7 +244,7 @@ async fn purge(
             .await?;
     }
     sqlx::query(PURGE_SEEN)
-        .bind(earlier(before, LISTED_FOR))
+        .bind(millis_earlier(before, LISTED_FOR))
         .bind(int(limit))
         .execute(&mut *connection)
         .await?;
@@ -253,7 +253,7 @@ async fn purge(
         .execute(&mut *connection)
         .await?;
     sqlx::query(PURGE_FAILURES)
-        .bind(earlier(before, FAILURES_COUNT_FOR))
+        .bind(millis_earlier(before, FAILURES_COUNT_FOR))
         .execute(connection)
         .await?;
     Ok(purged)

@@ -78,7 +78,7 @@ impl WatchStore for PgStore {
         let mut view = self.read().await?;
         let mut session = view.session();
         let rows = list(query).build().fetch_all(&mut session).await?;
-        details::tell(&mut session, &rows).await
+        details::with_events(&mut session, &rows).await
     }
 
     async fn cancel_watch(

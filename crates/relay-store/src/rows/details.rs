@@ -109,7 +109,8 @@ pub(crate) fn event(row: &dyn AnyRow) -> Result<EventDetails, StoreError> {
 /// Reads a delivery in a list.
 pub(crate) fn entry(row: &dyn AnyRow) -> Result<DeliveryEntry, StoreError> {
     let event = ColumnReader::of("events", "event_id", row);
-    let (client_id, content) = match event.read("kind", EventKind::from_word)? {
+    let kind = event.read("kind", EventKind::from_word)?;
+    let (client_id, content) = match kind {
         EventKind::Job | EventKind::Notice => (
             Some(ClientId(event.get("client_id")?)),
             DeliveryContent::Event(Box::new(event.json("body")?)),
@@ -122,8 +123,7 @@ pub(crate) fn entry(row: &dyn AnyRow) -> Result<DeliveryEntry, StoreError> {
         delivery: delivery(&event)?,
         updated_at: event.time("updated_at")?,
         event_id: event.id("event_id")?,
-        callback_url: ColumnReader::of("watches", "watch_id", row)
-            .read("callback_url", CallbackUrl::from_stored)?,
+        callback_url: callback_url(kind, row)?,
     })
 }
 
@@ -203,9 +203,9 @@ pub(crate) fn due_delivery(
 ) -> Result<DueDelivery, StoreError> {
     let queued = ColumnReader::of("outbox", "source_id", row);
     let event = ColumnReader::of("events", "event_id", row);
-    let watch = ColumnReader::of("watches", "event_id", row);
     let event_id: EventId = event.id("event_id")?;
     let source = source(&event)?;
+    let kind = event.read("kind", EventKind::from_word)?;
     let (client, body, signer, auth) = match source {
         EventSource::Watch { .. } | EventSource::Subscription(_) => {
             let secrets = secrets(&ColumnReader::of("clients", "name", row), sealer)?;
@@ -230,10 +230,20 @@ pub(crate) fn due_delivery(
         signer,
         auth,
         created_at: event.time("created_at")?,
-        callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
+        callback_url: callback_url(kind, row)?,
         deadline: queued.time_opt("deadline")?,
         attempts: queued.number("attempts")?,
         round_attempts: queued.number("round_attempts")?,
-        trace: trace(&watch)?,
+        trace: trace(&ColumnReader::of("watches", "event_id", row))?,
     })
+}
+
+/// Reads where an event goes. The column comes from the table of the event's source.
+fn callback_url(kind: EventKind, row: &dyn AnyRow) -> Result<CallbackUrl, StoreError> {
+    let table = match kind {
+        EventKind::Job => "watches",
+        EventKind::Notice => "subscriptions",
+        EventKind::Message => "messages",
+    };
+    ColumnReader::of(table, "event_id", row).read("callback_url", CallbackUrl::from_stored)
 }

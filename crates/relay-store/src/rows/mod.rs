@@ -30,10 +30,13 @@ pub(super) use self::{
         redeliverable_from_basiq, version, watches_by_job, without_events,
     },
     host_pauses::{host_pause, manual_pause},
-    row::{AnyRow, ColumnReader, IdBytes, WrongType, earlier, int, later, millis, time},
+    row::{
+        AnyRow, ColumnReader, IdBytes, WrongColumnType, int, millis, millis_earlier, millis_later,
+        time,
+    },
     sources::{EventKind, source},
     subscriptions::{due_list, subscription, subscription_details},
 };
 
 /// How long a row that cannot be read is put off.
-pub(super) const REST_OF_UNREADABLE: Duration = Duration::from_hours(1);
+pub(super) const UNREADABLE_RETRY_AFTER: Duration = Duration::from_hours(1);

@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use crate::StoreError;
 
 /// The error that a column has another type than the relay writes.
-pub(crate) struct WrongType;
+pub(crate) struct WrongColumnType;
 
 /// A row of a database, with its columns by name. None stands for NULL.
 pub(crate) trait AnyRow: Sync {
-    fn text(&self, column: &str) -> Result<Option<&str>, WrongType>;
-    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType>;
-    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType>;
-    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType>;
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongColumnType>;
+    fn integer(&self, column: &str) -> Result<Option<i64>, WrongColumnType>;
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongColumnType>;
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongColumnType>;
 }
 
 /// One of the relay's own ids, as the store keeps it.
@@ -24,35 +24,35 @@ pub(crate) type IdBytes = [u8; 16];
 
 /// A type that a column can hold.
 pub(crate) trait ColumnValue<'r>: Sized {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType>;
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongColumnType>;
 }
 
 impl<'r> ColumnValue<'r> for &'r str {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongColumnType> {
         row.text(column)
     }
 }
 
 impl<'r> ColumnValue<'r> for String {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongColumnType> {
         Ok(row.text(column)?.map(ToOwned::to_owned))
     }
 }
 
 impl<'r> ColumnValue<'r> for i64 {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
-        row.whole(column)
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongColumnType> {
+        row.integer(column)
     }
 }
 
 impl<'r> ColumnValue<'r> for bool {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongColumnType> {
         row.flag(column)
     }
 }
 
 impl<'r> ColumnValue<'r> for &'r [u8] {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongColumnType> {
         row.bytes(column)
     }
 }
@@ -81,7 +81,7 @@ impl<'r> ColumnReader<'r> {
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {
-        T::of(self.row, column).map_err(|WrongType| self.bad(column))
+        T::of(self.row, column).map_err(|WrongColumnType| self.bad(column))
     }
 
     /// Reads text and converts it. Fails if `meaning` does.
@@ -190,12 +190,12 @@ pub(crate) fn millis(time: Duration) -> i64 {
 }
 
 /// Returns the time that is later than `now` by this length, in the store's milliseconds.
-pub(crate) fn later(now: Timestamp, by: Duration) -> i64 {
+pub(crate) fn millis_later(now: Timestamp, by: Duration) -> i64 {
     now.as_millisecond().saturating_add(millis(by))
 }
 
 /// Returns the time that is earlier than `now` by this length, in the store's milliseconds.
-pub(crate) fn earlier(now: Timestamp, by: Duration) -> i64 {
+pub(crate) fn millis_earlier(now: Timestamp, by: Duration) -> i64 {
     now.as_millisecond().saturating_sub(millis(by))
 }
 

@@ -101,7 +101,7 @@ pub(crate) struct AttemptEffect<'r> {
 ///
 /// Leaves out an attempt that was recorded before, and one whose event is gone or damaged, so that others are
 /// recorded.
-pub(crate) fn recorded<'r, R: AnyRow>(
+pub(crate) fn attempt_effects<'r, R: AnyRow>(
     results: &[&'r AttemptResult],
     rows: &[R],
 ) -> Result<Vec<AttemptEffect<'r>>, StoreError> {

@@ -162,7 +162,7 @@ impl KindSamples {
         kind: KindRow<'l>,
     ) -> Result<DurationRow<'l>, StoreError> {
         let known = known.and_then(|text| serde_json::from_str(text).ok());
-        let mut pace = known.unwrap_or_else(|| KnownDurations::default().pace);
+        let mut pace = known.unwrap_or_else(|| KnownDurations::default().observed);
         for end in &self.ends {
             pace.add(end);
         }
@@ -227,8 +227,8 @@ fn durations_found(mut rows: Vec<ColumnReader<'_>>) -> Result<DurationsFound, St
             found.averages_at = cells.time_opt("averages_at")?;
             found.known.averages = cells.json_opt("averages")?;
         }
-        if found.known.pace == DurationStats::default() {
-            found.known.pace = cells.json_opt("pace")?.unwrap_or_default();
+        if found.known.observed == DurationStats::default() {
+            found.known.observed = cells.json_opt("pace")?.unwrap_or_default();
             if found.institution_id.is_some() && of != found.institution_id {
                 found.known = found.known.without_hints();
             }

@@ -19,7 +19,7 @@ pub(crate) struct LookClaimRow<'l> {
 }
 
 /// Returns the claims of looks.
-pub(crate) fn claims(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
+pub(crate) fn claim_rows(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
     let claims = looks.iter().map(|look| LookClaimRow {
         job_id: look.job_id.as_str(),
         lease_id: look.lease.to_bytes(),
@@ -50,7 +50,7 @@ pub(crate) struct ChangeRow<'l> {
 }
 
 /// Returns the changes of watches by looks.
-pub(crate) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<'l>>, StoreError> {
+pub(crate) fn change_rows<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<'l>>, StoreError> {
     let changes = looks.iter().flat_map(|look| {
         look.changes.iter().map(|change| {
             Ok(ChangeRow {
@@ -91,12 +91,12 @@ pub(crate) struct EventToSend {
 }
 
 /// Returns the events that follow earlier ones of their watch.
-pub(crate) fn later_news(news: &[NewEventRow]) -> Vec<&NewEventRow> {
+pub(crate) fn later_event_rows(news: &[NewEventRow]) -> Vec<&NewEventRow> {
     news.iter().filter(|row| !row.event.is_first).collect()
 }
 
 /// Returns the new events of the watches that changed, which are those of the rows.
-pub(crate) fn news<R: AnyRow>(
+pub(crate) fn event_rows<R: AnyRow>(
     looks: &[&Look],
     changed: &[R],
 ) -> Result<Vec<NewEventRow>, StoreError> {
@@ -182,7 +182,7 @@ pub(crate) struct JobRow<'l> {
 }
 
 /// Builds the new rows of the jobs that were looked at.
-pub(crate) fn jobs<'l>(looks: &[&'l Look]) -> Result<Vec<JobRow<'l>>, StoreError> {
+pub(crate) fn job_rows<'l>(looks: &[&'l Look]) -> Result<Vec<JobRow<'l>>, StoreError> {
     let jobs = looks.iter().map(|look| {
         let bank = match &look.outage {
             OutageChange::None | OutageChange::Unchanged => None,

@@ -21,7 +21,7 @@ pub(super) use self::{
     activity::activity_cells,
     answers::{UnansweredChallenge, unanswered},
     attempts::{
-        AttemptEffect, HostOutcome, accepted_messages, host_outcomes, recorded, requeued,
+        AttemptEffect, HostOutcome, accepted_messages, attempt_effects, host_outcomes, requeued,
         subscriptions_with_room, tried, tried_events, unqueued, waves,
     },
     claims::{KINDS, divide, rank},
@@ -40,13 +40,14 @@ pub(super) use self::{
         source_id,
     },
     looks::{
-        ChangeRow, FailureRow, JobRow, NewEventRow, changes, claims, held, jobs, later_news, news,
-        reports,
+        ChangeRow, FailureRow, JobRow, NewEventRow, change_rows, claim_rows, event_rows, held,
+        job_rows, later_event_rows, reports,
     },
     outbox::{DeliveryCandidate, choose, full_hosts},
     registrations::{
-        ClientStandings, DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing,
-        found, is_near_cap, known, not_there, open_rows, standings, watch_rows,
+        ClientStandings, DueRow, claimed_jobs, clients_of, decide, due_rows, existing_result,
+        existing_watches, is_near_cap, memories_by_job, not_there, open_rows, result_of, standings,
+        watch_rows,
     },
     subscriptions::{
         JobOfSubscription, SubscriptionRow, jobs_of_subscriptions, message_row, notice_row,

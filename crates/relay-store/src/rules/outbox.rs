@@ -61,7 +61,7 @@ pub(crate) fn choose(
     limit: usize,
     limits: HostLimits,
 ) -> (Vec<IdBytes>, Vec<String>) {
-    let mut busy: HashMap<String, usize> = limits.in_flight;
+    let mut busy: HashMap<String, usize> = limits.taken;
     let (mut sources, mut probed) = (Vec::new(), Vec::new());
     for candidate in candidates {
         let is_probe = candidate.is_probe();
@@ -80,8 +80,8 @@ pub(crate) fn choose(
 /// Returns the hosts without free capacity.
 pub(crate) fn full_hosts(hosts: &HostLimits) -> impl Iterator<Item = &String> {
     let full = hosts
-        .in_flight
+        .taken
         .iter()
-        .filter(|(_, in_flight)| **in_flight >= hosts.per_host);
+        .filter(|(_, taken)| **taken >= hosts.per_host);
     full.map(|(host, _)| host)
 }

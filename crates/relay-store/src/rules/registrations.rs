@@ -67,7 +67,7 @@ pub(crate) fn is_near_cap(new: &[NewWatch], standings: &ClientStandings, near: u
 }
 
 /// Reads the open watch of each registration that has one. A row's `place` is the registration's index plus `first`.
-pub(crate) fn existing<R: AnyRow>(
+pub(crate) fn existing_watches<R: AnyRow>(
     rows: &[R],
     count: usize,
     first: usize,
@@ -125,7 +125,7 @@ pub(crate) fn decide<'n>(
 
 /// Returns the result of a decision if nothing must be looked up. Otherwise returns the existing watch to look up, or
 /// none if another registration was quicker.
-pub(crate) fn answer(
+pub(crate) fn result_of(
     new: &NewWatch,
     decision: RegistrationDecision,
     added: &HashSet<WatchId>,
@@ -141,7 +141,7 @@ pub(crate) fn answer(
 }
 
 /// Returns the registration result for a watch that was looked up.
-pub(crate) fn found(
+pub(crate) fn existing_result(
     new: &NewWatch,
     details: Option<WatchDetails>,
 ) -> Result<Registration, StoreError> {
@@ -311,7 +311,9 @@ fn afresh(memory: &str) -> Result<String, StoreError> {
 }
 
 /// Reads the memories of jobs, by id.
-pub(crate) fn known<R: AnyRow>(rows: &[R]) -> Result<HashMap<String, Option<String>>, StoreError> {
+pub(crate) fn memories_by_job<R: AnyRow>(
+    rows: &[R],
+) -> Result<HashMap<String, Option<String>>, StoreError> {
     let memories = rows.iter().map(|row| {
         let cells = ColumnReader::of("jobs", "job_id", row);
         Ok((cells.get("job_id")?, cells.opt("memory")?))

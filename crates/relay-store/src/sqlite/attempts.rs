@@ -7,7 +7,7 @@ use crate::{
     AfterAttempt, AttemptResult, StoreError,
     rows::EventKind,
     rules::{
-        AttemptEffect, accepted_messages, host_outcomes, recorded, requeued,
+        AttemptEffect, accepted_messages, attempt_effects, host_outcomes, requeued,
         subscriptions_with_room, tried, tried_events, unqueued,
     },
     sqlite::{
@@ -74,7 +74,7 @@ pub(super) fn record(
 ) -> Result<(), StoreError> {
     let tried = tried(results);
     let rows = fetch_each(connection, TRIED, tried.iter().map(|event| (event,)))?;
-    let recorded = recorded(results, &rows)?;
+    let recorded = attempt_effects(results, &rows)?;
     let events = tried_events(&recorded)?;
     let events = events
         .iter()

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    rows::{due_banks, int, later},
+    rows::{due_banks, int, millis_later},
     sqlite::{
         SqliteStore,
         statement::{execute, fetch_all},
@@ -58,7 +58,7 @@ impl BankStore for SqliteStore {
 
     async fn next_bank_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let due = sqlx::query_scalar(NEXT_DUE).fetch_one(self.readers()?);
-        self.due_if_whole(due.await)
+        self.due_if_undamaged(due.await)
     }
 
     async fn is_bank_out(&self, bank: &Bank) -> Result<bool, StoreError> {
@@ -84,7 +84,7 @@ fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueBank>, Stor
             claim.now.as_millisecond(),
             int(claim.limit),
             lease.to_bytes(),
-            later(claim.now, claim.lease)
+            millis_later(claim.now, claim.lease)
         ],
     )?;
     due_banks(&rows, lease)

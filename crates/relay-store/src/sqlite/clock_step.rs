@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::{ClockStep, StoreError, sqlite::statement::execute};
 
 /// A unit of work that moves times. Returns how many it moved.
-pub(super) type UnitOfWork = Box<dyn FnOnce(&Connection) -> Result<u64, StoreError> + Send>;
+pub(super) type MoveTimes = Box<dyn FnOnce(&Connection) -> Result<u64, StoreError> + Send>;
 
 /// The columns with a time when something is due, or a time until which something holds. A host that is not paused
 /// has `paused_until` 0, which is never ahead of a clock.
@@ -58,9 +58,9 @@ const WRITTEN_SINCE: i64 = 5_000;
 /// Moves all times with the clock. So nothing waits longer than intended, and the step makes no time limit pass.
 ///
 /// Each unit of work returns how many times it moved. Damage that stops one unit does not stop the others.
-pub(super) fn units(step: ClockStep) -> Vec<UnitOfWork> {
+pub(super) fn units(step: ClockStep) -> Vec<MoveTimes> {
     let values = (step.from.as_millisecond(), step.to.as_millisecond());
-    let columns = TIMES.map(|(table, column, kind)| -> UnitOfWork {
+    let columns = TIMES.map(|(table, column, kind)| -> MoveTimes {
         let statement = match kind {
             _ if step.to >= step.from => forward(table, column),
             Kind::Due => back(table, column, 0),
@@ -75,7 +75,7 @@ pub(super) fn units(step: ClockStep) -> Vec<UnitOfWork> {
     } else {
         0
     };
-    let remembered = REMEMBERED.map(|place| -> UnitOfWork {
+    let remembered = REMEMBERED.map(|place| -> MoveTimes {
         Box::new(move |connection| Ok(execute(connection, MOVE_REMEMBERED, (place, by, after))?))
     });
     columns.into_iter().chain(remembered).collect()

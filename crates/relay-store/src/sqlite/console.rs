@@ -85,7 +85,7 @@ impl ConsoleStore for SqliteStore {
             .bind(int(search.limit))
             .fetch_all(&mut *view)
             .await?;
-        details::tell(&mut view, &rows).await
+        details::with_events(&mut view, &rows).await
     }
 
     async fn search_by_prefix(
@@ -100,7 +100,7 @@ impl ConsoleStore for SqliteStore {
             .bind(int(limit))
             .fetch_all(&mut *view)
             .await?;
-        details::tell(&mut view, &rows).await
+        details::with_events(&mut view, &rows).await
     }
 
     async fn filter_redeliverable(

@@ -17,7 +17,7 @@ macro_rules! watch_columns {
 }
 pub(super) use watch_columns;
 
-/// Selects the columns that [`tell`] reads, from `watches w`.
+/// Selects the columns that [`with_events`] reads, from `watches w`.
 pub(super) const SELECT: &str = concat!(
     "SELECT ",
     watch_columns!(),
@@ -56,7 +56,7 @@ pub(super) async fn find(
         .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
-    let details = tell(connection, row.as_slice()).await?;
+    let details = with_events(connection, row.as_slice()).await?;
     Ok(details.into_iter().next())
 }
 
@@ -69,11 +69,11 @@ pub(super) async fn find_all(
         .bind(id_list(ids.iter().map(|id| id.to_bytes())))
         .fetch_all(&mut *connection)
         .await?;
-    tell(connection, &rows).await
+    with_events(connection, &rows).await
 }
 
 /// Adds the events to rows of [`SELECT`].
-pub(super) async fn tell(
+pub(super) async fn with_events(
     connection: &mut SqliteConnection,
     rows: &[SqliteRow],
 ) -> Result<Vec<WatchDetails>, StoreError> {
@@ -81,9 +81,9 @@ pub(super) async fn tell(
         .iter()
         .map(|row| rows::without_events(row))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut events = events(connection, details.iter().map(|story| story.watch.id)).await?;
-    for story in &mut details {
-        story.events = events.remove(&story.watch.id).unwrap_or_default();
+    let mut events = events(connection, details.iter().map(|one| one.watch.id)).await?;
+    for one in &mut details {
+        one.events = events.remove(&one.watch.id).unwrap_or_default();
     }
     Ok(details)
 }

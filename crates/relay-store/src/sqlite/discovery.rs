@@ -6,10 +6,10 @@ use relay_domain::LeaseId;
 use rusqlite::{Connection, params};
 
 use crate::{
-    Claim, DiscoveryStore, DueJob, DueList, FoundJob, ListResult, NewJobs, NewWatch, RecordedLists,
-    Registration, StoreError, UserList,
+    Claim, DiscoveryStore, DueJob, DueList, FoundJob, JobListResult, ListResult, NewJobs, NewWatch,
+    RecordedLists, Registration, StoreError,
     dispatch::NewWorkClaim,
-    rows::{self, IdBytes, int, later},
+    rows::{self, IdBytes, int, millis_later},
     rules::{JobOfSubscription, jobs_of_subscriptions, watch_of},
     sqlite::{
         SqliteStore, notices,
@@ -56,7 +56,7 @@ impl DiscoveryStore for SqliteStore {
             .await
     }
 
-    async fn record_lists(&self, lists: Vec<UserList>) -> Result<RecordedLists, StoreError> {
+    async fn record_lists(&self, lists: Vec<JobListResult>) -> Result<RecordedLists, StoreError> {
         let dispatch = self.0.new_jobs.clone();
         let recorded = self.write(move |connection| record(connection, &lists, &dispatch));
         let (recorded, claim) = recorded.await?;
@@ -70,7 +70,7 @@ impl DiscoveryStore for SqliteStore {
         let due = sqlx::query_scalar(NEXT_DUE)
             .fetch_one(self.readers()?)
             .await;
-        self.due_if_whole(due)
+        self.due_if_undamaged(due)
     }
 }
 
@@ -82,7 +82,7 @@ fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueList>, Stor
         .iter()
         .map(|row| rows::due_list(row, lease))
         .collect::<Result<_, _>>()?;
-    let until = later(claim.now, claim.lease);
+    let until = millis_later(claim.now, claim.lease);
     let leases = due
         .iter()
         .map(|list| (list.user_id.as_str(), lease.to_bytes(), until));
@@ -93,7 +93,7 @@ fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueList>, Stor
 /// Records lists. Returns their effect, and the new jobs that were claimed at once.
 fn record(
     connection: &Connection,
-    lists: &[UserList],
+    lists: &[JobListResult],
     dispatch: &NewJobs,
 ) -> Result<(RecordedLists, Option<NewWorkClaim<DueJob>>), StoreError> {
     let mut recorded = RecordedLists::default();
@@ -123,7 +123,7 @@ fn record(
 /// the client watches already count as seen.
 fn new_watches(
     connection: &Connection,
-    list: &UserList,
+    list: &JobListResult,
     jobs: &[FoundJob],
 ) -> Result<Vec<(NewWatch, IdBytes)>, StoreError> {
     let active = subscriptions::active(connection, list.user_id.as_str())?;
@@ -160,7 +160,7 @@ fn register_found(
     let mut seen = Vec::new();
     for ((new, subscription), written) in new.iter().zip(subscriptions).zip(written) {
         match written {
-            Ok(Registration::AtCap) => recorded.over_cap += 1,
+            Ok(Registration::AtCap) => recorded.waiting_for_room += 1,
             Ok(Registration::Revoked) => {}
             Ok(Registration::Created(_)) => {
                 recorded.watches += 1;
@@ -179,7 +179,7 @@ fn register_found(
 }
 
 /// Ends the claim of a list and sets the time of the next one.
-fn finish(connection: &Connection, list: &UserList) -> Result<(), StoreError> {
+fn finish(connection: &Connection, list: &JobListResult) -> Result<(), StoreError> {
     let (user, next) = (list.user_id.as_str(), list.next_list_at.as_millisecond());
     match &list.result {
         ListResult::Listed(_) => {

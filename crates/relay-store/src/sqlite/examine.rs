@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::{
     StoreError,
-    batch::tell,
+    batch::send_answer,
     sqlite::{SqliteStore, file_health::FileHealth, open::open_to_read, statement::scalars},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 const FINDINGS: &str = "PRAGMA quick_check(5)";
 
 /// SQLite's only line about a file without damage.
-const WHOLE: &str = "ok";
+const UNDAMAGED: &str = "ok";
 
 /// Begins to examine the file on its own thread and connection, since reading all of it takes a while. The receiver
 /// gets its message at the end. Findings are noted before that, even if nobody waits.
@@ -28,7 +28,7 @@ pub(super) fn begin(store: &SqliteStore) -> Result<oneshot::Receiver<()>, StoreE
         .name("store examiner".to_owned())
         .spawn(move || {
             examine(&health, &path);
-            tell(caller, ());
+            send_answer(caller, ());
         })
         .map_err(sqlx::Error::Io)?;
     Ok(answer)
@@ -51,7 +51,7 @@ fn examine(health: &FileHealth, path: &Path) {
 
 fn findings(connection: &Connection) -> Result<Option<String>, StoreError> {
     let found = scalars::<String>(connection, FINDINGS, [])?;
-    let is_whole = found.len() == 1 && found.iter().all(|line| line == WHOLE);
+    let is_undamaged = found.len() == 1 && found.iter().all(|line| line == UNDAMAGED);
     let in_one_line = || found.join("; ").replace('\n', " ");
-    Ok((!is_whole).then(in_one_line))
+    Ok((!is_undamaged).then(in_one_line))
 }

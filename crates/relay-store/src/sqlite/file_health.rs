@@ -1,4 +1,4 @@
-//! Whether the database file is still the one that was opened, and whether it is whole.
+//! Whether the database file is still the one that was opened, and whether it is undamaged.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use tracing::error;
 use crate::{StoreError, rows::IdBytes, sqlite::file_identity::OpenedFiles};
 
 /// The maximum number of rows that are skipped because of damage, for jobs and for deliveries.
-const MOST_LEFT_ALONE: usize = 100_000;
+const MAX_SKIPPED: usize = 100_000;
 
 /// The known faults of the file. Clones share them, and none is forgotten until the store is opened again.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ struct FileState {
     lost: OnceLock<String>,
     /// The first damage that was met.
     damage: OnceLock<String>,
-    left_alone: Mutex<SkippedRows>,
+    skipped_rows: Mutex<SkippedRows>,
 }
 
 /// Due work that cannot even be put off, because its own row or index is damaged.
@@ -46,7 +46,7 @@ impl FileHealth {
             files,
             lost: OnceLock::new(),
             damage: OnceLock::new(),
-            left_alone: Mutex::default(),
+            skipped_rows: Mutex::default(),
         })))
     }
 
@@ -56,7 +56,7 @@ impl FileHealth {
     }
 
     /// Fails once the file was found to be another one: later writes would be lost at the next start.
-    pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
+    pub(super) fn ensure_in_place(&self) -> Result<(), StoreError> {
         match self.0.lost.get() {
             Some(fate) => Err(StoreError::unavailable(fate.as_str())),
             None => Ok(()),
@@ -65,7 +65,7 @@ impl FileHealth {
 
     /// Fails if the file at the path is not the one that was opened. Remembers it.
     pub(super) fn check_place(&self) -> Result<(), StoreError> {
-        self.is_in_place()?;
+        self.ensure_in_place()?;
         match self.0.files.what_happened() {
             Ok(None) => Ok(()),
             Ok(Some(fate)) => {
@@ -81,7 +81,7 @@ impl FileHealth {
                     );
                     metrics::gauge!("relay_store_file_lost").set(1.0);
                 }
-                self.is_in_place()
+                self.ensure_in_place()
             }
             Err(error) => Err(sqlx::Error::Io(error).into()),
         }
@@ -103,7 +103,7 @@ impl FileHealth {
         if is_news {
             error!(
                 error = what,
-                "the database is damaged: restore a backup, or save what is whole by SQLite's .recover"
+                "the database is damaged: restore a backup, or recover what is readable with SQLite's .recover"
             );
         }
     }
@@ -114,7 +114,7 @@ impl FileHealth {
     }
 
     /// Fails once damage was met: later writes might never be readable.
-    pub(super) fn is_whole(&self) -> Result<(), StoreError> {
+    pub(super) fn ensure_undamaged(&self) -> Result<(), StoreError> {
         match self.0.damage.get() {
             Some(what) => Err(StoreError::damaged(what.as_str())),
             None => Ok(()),
@@ -122,22 +122,22 @@ impl FileHealth {
     }
 
     /// Returns the rows that are skipped.
-    pub(super) fn left_alone(&self) -> MutexGuard<'_, SkippedRows> {
-        self.0.left_alone.lock()
+    pub(super) fn skipped_rows(&self) -> MutexGuard<'_, SkippedRows> {
+        self.0.skipped_rows.lock()
     }
 }
 
 impl SkippedRows {
     /// Skips a job until the next start.
-    pub(super) fn leave_job(&mut self, number: i64) {
-        if self.jobs.len() < MOST_LEFT_ALONE {
+    pub(super) fn skip_job(&mut self, number: i64) {
+        if self.jobs.len() < MAX_SKIPPED {
             self.jobs.insert(number);
         }
     }
 
     /// Skips the event of a watch until the next start.
-    pub(super) fn leave_event_of(&mut self, watch: IdBytes) {
-        if self.events_of.len() < MOST_LEFT_ALONE {
+    pub(super) fn skip_event_of(&mut self, watch: IdBytes) {
+        if self.events_of.len() < MAX_SKIPPED {
             self.events_of.insert(watch);
         }
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    rows::{earlier, int, millis},
+    rows::{int, millis, millis_earlier},
     rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
     sqlite::{
         SqliteStore, notices,
@@ -96,7 +96,7 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
     execute(
         connection,
         FORGET,
-        params![earlier(hint.at, HINTS_REMEMBERED_FOR)],
+        params![millis_earlier(hint.at, HINTS_REMEMBERED_FOR)],
     )?;
     let lists = list(connection, hint)?;
     let notices = notify(connection, hint)?;
@@ -188,7 +188,7 @@ fn make_due(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
         params![
             json_list(&jobs),
             hint.at.as_millisecond(),
-            earlier(hint.at, hint.interval),
+            millis_earlier(hint.at, hint.interval),
             millis(hint.interval)
         ],
     )?;

@@ -22,8 +22,8 @@ pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probin
     WHERE host = ?1 AND paused_until > 0";
 
 pub(super) const LIST: &str = "SELECT host, paused_at, paused_by, \
-    (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.host = hosts.host LIMIT ?2)) AS waiting \
-    FROM manual_pauses hosts ORDER BY paused_at DESC, host LIMIT ?1";
+    (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.host = manual_pauses.host LIMIT ?2)) AS waiting \
+    FROM manual_pauses ORDER BY paused_at DESC, host LIMIT ?1";
 
 /// `+?2` keeps SQLite from preparing the statement again for each value.
 pub(super) const OF_HOSTS: &str = "SELECT h.value AS host, m.paused_at, m.paused_by, \

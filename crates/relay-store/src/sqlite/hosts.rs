@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
-    rows::{IdBytes, int, later, millis},
+    rows::{IdBytes, int, millis, millis_later},
     rules::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE},
     sqlite::{
         attempts,
@@ -43,12 +43,12 @@ pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probin
 
 /// Finds events that are due, pending since `?2` or before, and wait for a host that has not answered since its pause,
 /// or that an operator paused.
-pub(super) const WAITING: &str = "SELECT o.source_id FROM failing_hosts hosts \
-    CROSS JOIN outbox o ON o.host = hosts.host AND o.ready_at <= ?1 \
-    WHERE hosts.pauses > 0 AND o.pending_since <= ?2 AND o.deadline IS NULL \
-    UNION ALL SELECT o.source_id FROM manual_pauses hosts \
-    CROSS JOIN outbox o ON o.host = hosts.host AND o.ready_at <= ?1 \
-    WHERE NOT EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = hosts.host AND f.pauses > 0) \
+pub(super) const WAITING: &str = "SELECT o.source_id FROM failing_hosts f \
+    CROSS JOIN outbox o ON o.host = f.host AND o.ready_at <= ?1 \
+    WHERE f.pauses > 0 AND o.pending_since <= ?2 AND o.deadline IS NULL \
+    UNION ALL SELECT o.source_id FROM manual_pauses \
+    CROSS JOIN outbox o ON o.host = manual_pauses.host AND o.ready_at <= ?1 \
+    WHERE NOT EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = manual_pauses.host AND f.pauses > 0) \
     AND o.pending_since <= ?2 AND o.deadline IS NULL LIMIT ?3";
 
 /// Compares the due time once more: another claim may have taken an event since the search.
@@ -163,7 +163,7 @@ pub(super) fn probe(
         execute(
             connection,
             PROBE,
-            params![json_list(hosts), later(now, lease)],
+            params![json_list(hosts), millis_later(now, lease)],
         )?;
     }
     Ok(())

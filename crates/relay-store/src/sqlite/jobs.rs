@@ -13,7 +13,7 @@ use tracing::error;
 
 use crate::{
     Claim, DueJob, JobStore, Look, NewJobs, StoreError,
-    rows::{self, ColumnReader, REST_OF_UNREADABLE, earlier, int, later},
+    rows::{self, ColumnReader, UNREADABLE_RETRY_AFTER, int, millis_earlier, millis_later},
     rules::{FAILURES_COUNT_FOR, KINDS, divide},
     sqlite::{
         SqliteStore,
@@ -21,7 +21,7 @@ use crate::{
         file_health::FileHealth,
         looks,
         row::json_list,
-        salvage::OptionalWork,
+        salvage::RecordScope,
         statement::{execute, fetch_all, scalars},
     },
 };
@@ -47,7 +47,7 @@ const PUT_OFF: &str = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL, 
     WHERE job_no IN (SELECT value FROM json_each(?1))";
 
 /// Ends the work on jobs without an open watch.
-const REST: &str = "DELETE FROM due_jobs WHERE job_no IN (SELECT value FROM json_each(?1)) \
+const END_WITHOUT_WATCH: &str = "DELETE FROM due_jobs WHERE job_no IN (SELECT value FROM json_each(?1)) \
     AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no \
         AND w.settled_at IS NULL)";
 
@@ -68,7 +68,7 @@ impl JobStore for SqliteStore {
         let health = self.0.health.clone();
         let claimed = self.write(move |connection| claim_due(connection, claim, turn, &health));
         match claimed.await {
-            Err(failure) if failure.is_damage() => self.claim_whole_jobs(claim, turn).await,
+            Err(failure) if failure.is_damage() => self.claim_undamaged_jobs(claim, turn).await,
             claimed => claimed,
         }
     }
@@ -77,10 +77,10 @@ impl JobStore for SqliteStore {
         let dispatch = (self.0.new_deliveries.clone(), self.0.sealer.clone());
         let all = Arc::clone(&looks);
         let recorded = self.write(move |connection| {
-            looks::record(connection, &all, &dispatch, OptionalWork::Done)
+            looks::record(connection, &all, &dispatch, RecordScope::Everything)
         });
         let (recorded, claim) = match recorded.await {
-            Err(failure) if failure.is_damage() => return self.record_whole_looks(looks).await,
+            Err(failure) if failure.is_damage() => return self.record_undamaged_looks(looks).await,
             recorded => recorded?,
         };
         if let Some(claim) = claim {
@@ -95,7 +95,7 @@ impl JobStore for SqliteStore {
 
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let due = sqlx::query_scalar(NEXT_DUE).fetch_one(self.readers()?);
-        self.due_if_whole(due.await)
+        self.due_if_undamaged(due.await)
     }
 
     async fn connection_failures(
@@ -107,7 +107,7 @@ impl JobStore for SqliteStore {
         let count: i64 = sqlx::query_scalar(FAILURES)
             .bind(connection_id)
             .bind(job_id.as_str())
-            .bind(earlier(now, FAILURES_COUNT_FOR))
+            .bind(millis_earlier(now, FAILURES_COUNT_FOR))
             .fetch_one(self.readers()?)
             .await?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
@@ -136,7 +136,7 @@ pub(super) fn take(
     }
     let lease = LeaseId::new(claim.now);
     let listed = json_list(due);
-    let until = later(claim.now, claim.lease);
+    let until = millis_later(claim.now, claim.lease);
     execute(connection, LEASE, (&listed, lease.to_bytes(), until))?;
     let rows = fetch_all(connection, CLAIMED, (&listed,))?;
     let mut watches = open_watches(connection, due)?;
@@ -189,10 +189,10 @@ fn open_watches(
     Ok(rows::watches_by_job(&rows))
 }
 
-/// Frees jobs that cannot be looked at. A job without an open watch rests for good, an unreadable one for a while.
+/// Frees jobs that cannot be looked at. A job without an open watch is not looked at again. An unreadable one waits.
 fn put_off(connection: &Connection, jobs: &str, now: Timestamp) -> Result<(), StoreError> {
-    execute(connection, REST, (jobs,))?;
-    let until = later(now, REST_OF_UNREADABLE);
+    execute(connection, END_WITHOUT_WATCH, (jobs,))?;
+    let until = millis_later(now, UNREADABLE_RETRY_AFTER);
     execute(connection, PUT_OFF, (jobs, until))?;
     Ok(())
 }

@@ -9,17 +9,17 @@ use rusqlite::Connection;
 use crate::{
     DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
     dispatch::NewWorkClaim,
-    rows::{ColumnReader, IdBytes, later},
+    rows::{ColumnReader, IdBytes, millis_later},
     rules::{
-        Blockers, ChangeRow, DurationSamples, JobRow, NewEventRow, changes, claim_new, claims,
-        held, jobs, later_news, news, reports, secrets_of,
+        Blockers, ChangeRow, DurationSamples, JobRow, NewEventRow, change_rows, claim_new,
+        claim_rows, event_rows, held, job_rows, later_event_rows, reports, secrets_of,
     },
     sqlite::{
         banks::begin_outage,
         counts::WatchCounts,
         durations::learn,
         erasure,
-        salvage::OptionalWork,
+        salvage::RecordScope,
         statement::{OwnedRow, execute_each, fetch_each},
     },
 };
@@ -70,7 +70,7 @@ pub(super) const RECORD_JOB: &str =
     "UPDATE jobs SET memory = ?2, user_id = ?3, connection_id = ?4 WHERE job_no = ?1";
 
 /// Ends the work on a job without an open watch.
-pub(super) const REST_JOB: &str = "DELETE FROM due_jobs WHERE job_no = ?1 AND NOT EXISTS \
+pub(super) const END_JOB_WITHOUT_WATCH: &str = "DELETE FROM due_jobs WHERE job_no = ?1 AND NOT EXISTS \
     (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
 
 /// The look did not cover a watch that joined after the claim, so the job stays due.
@@ -98,9 +98,9 @@ pub(super) fn record(
     connection: &Connection,
     looks: &[Look],
     dispatch: &SqliteDispatchContext,
-    extras: OptionalWork,
+    scope: RecordScope,
 ) -> Result<(Vec<JobId>, Option<NewWorkClaim<DueDelivery>>), StoreError> {
-    let claims = claims(looks);
+    let claims = claim_rows(looks);
     let claims = claims.iter().map(|claim| (claim.job_id, claim.lease_id));
     let still = fetch_each(connection, HOLD, claims)?;
     let numbers = numbers(&still)?;
@@ -109,8 +109,8 @@ pub(super) fn record(
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let claim = change_watches(connection, &looks, &numbers, (dispatch, extras))?;
-    if extras == OptionalWork::Done {
+    let claim = change_watches(connection, &looks, &numbers, (dispatch, scope))?;
+    if scope == RecordScope::Everything {
         report_connections(connection, &looks)?;
         learn(connection, &DurationSamples::of(&looks))?;
     }
@@ -138,14 +138,18 @@ fn record_jobs(
     looks: &[&Look],
     numbers: &JobNumbers<'_>,
 ) -> Result<(), StoreError> {
-    let jobs = jobs(looks)?;
+    let jobs = job_rows(looks)?;
     let number = |job: &JobRow<'_>| numbers.get(job.job_id).copied();
     let known = jobs
         .iter()
         .map(|job| (number(job), &job.memory, job.user_id, job.connection_id));
     execute_each(connection, RECORD_JOB, known)?;
-    let rest = execute_each(connection, REST_JOB, jobs.iter().map(|job| (number(job),)))?;
-    let stay = jobs.iter().zip(rest).filter(|(_, rests)| !rests);
+    let ended = execute_each(
+        connection,
+        END_JOB_WITHOUT_WATCH,
+        jobs.iter().map(|job| (number(job),)),
+    )?;
+    let stay = jobs.iter().zip(ended).filter(|(_, has_ended)| !has_ended);
     let stay = stay.map(|(job, _)| {
         (
             number(job),
@@ -166,9 +170,9 @@ fn change_watches(
     connection: &Connection,
     looks: &[&Look],
     numbers: &JobNumbers<'_>,
-    (dispatch, extras): (&SqliteDispatchContext, OptionalWork),
+    (dispatch, scope): (&SqliteDispatchContext, RecordScope),
 ) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
-    let rows = changes(looks)?;
+    let rows = change_rows(looks)?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -176,10 +180,10 @@ fn change_watches(
         .iter()
         .map(|row| (row.watch_id, numbers.get(row.job_id)));
     let open = fetch_each(connection, OPEN_WATCH, named)?;
-    if extras != OptionalWork::EventsAlone {
-        write_changes(connection, &rows, &open, extras)?;
+    if scope != RecordScope::WithoutWatchRow {
+        write_changes(connection, &rows, &open, scope)?;
     }
-    let news = news(looks, &open)?;
+    let news = event_rows(looks, &open)?;
     if news.is_empty() {
         return Ok(None);
     }
@@ -191,7 +195,7 @@ fn write_changes(
     connection: &Connection,
     rows: &[ChangeRow<'_>],
     open: &[OwnedRow],
-    extras: OptionalWork,
+    scope: RecordScope,
 ) -> Result<(), StoreError> {
     let rows = rows.iter().map(|row| (row.watch_id, row));
     let mut rows: HashMap<IdBytes, &ChangeRow<'_>> = rows.collect();
@@ -204,9 +208,9 @@ fn write_changes(
         }
     }
     execute_each(connection, CHANGE_WATCH, changes)?;
-    match extras {
-        OptionalWork::Done => counts.write(connection),
-        OptionalWork::LeftOut | OptionalWork::EventsAlone => Ok(()),
+    match scope {
+        RecordScope::Everything => counts.write(connection),
+        RecordScope::WithoutStatistics | RecordScope::WithoutWatchRow => Ok(()),
     }
 }
 
@@ -234,8 +238,8 @@ fn add_events(
         claim_new_events(connection, &mut news, claim, sealer)?;
     }
     let until = claim.as_ref();
-    let until = until.map(|claim| later(claim.now, claim.duration));
-    let later_watches = later_news(&news);
+    let until = until.map(|claim| millis_later(claim.now, claim.duration));
+    let later_watches = later_event_rows(&news);
     let later_watches = later_watches.iter().map(|row| (row.watch_id, row.at));
     execute_each(connection, SUPERSEDE, later_watches)?;
     let queued = news.iter().map(|row| {
@@ -265,7 +269,7 @@ fn claim_new_events(
     let hosts = hosts.into_iter().map(|host| (host,));
     let mut blockers = fetch_each(connection, HOST_BLOCKER, hosts)?;
     let now = claim.now.as_millisecond();
-    let later_watches = later_news(news);
+    let later_watches = later_event_rows(news);
     let later_watches = later_watches.iter().map(|row| (row.watch_id, now));
     blockers.extend(fetch_each(connection, WATCH_BLOCKER, later_watches)?);
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();

@@ -35,10 +35,10 @@ mod salvage;
 mod statement;
 mod subscription_ends;
 mod subscriptions;
+mod undamaged_deliveries;
+mod undamaged_jobs;
 mod upkeep;
 mod watches;
-mod whole_deliveries;
-mod whole_jobs;
 mod writer;
 
 use std::{
@@ -164,12 +164,12 @@ impl SqliteStore {
 
     /// Returns the connections that read. Fails if the file was removed or replaced, since they would still read it.
     fn readers(&self) -> Result<&SqlitePool, StoreError> {
-        self.0.health.is_in_place()?;
+        self.0.health.ensure_in_place()?;
         Ok(&self.0.readers)
     }
 
     /// Converts a due time. Returns none if damage hides it: the caller then checks for work by itself.
-    fn due_if_whole(
+    fn due_if_undamaged(
         &self,
         due: Result<Option<i64>, sqlx::Error>,
     ) -> Result<Option<Timestamp>, StoreError> {

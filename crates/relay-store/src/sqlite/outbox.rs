@@ -11,7 +11,7 @@ use tracing::error;
 use crate::{
     AbandonedDelivery, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore,
     Sealer, StoreError, WaitLimit,
-    rows::{self, ColumnReader, IdBytes, REST_OF_UNREADABLE, int, later},
+    rows::{self, ColumnReader, IdBytes, UNREADABLE_RETRY_AFTER, int, millis_later},
     rules::{self, DeliveryCandidate},
     sqlite::{
         SqliteStore, attempts,
@@ -49,10 +49,10 @@ macro_rules! hosts {
 /// condition.
 pub(super) const HOSTS: &str = concat!(
     hosts!(),
-    "SELECT hosts.host, ifnull(f.paused_until > +?2, 0) OR p.host IS NOT NULL AS paused, \
+    "SELECT hosts.host, ifnull(f.paused_until > +?2, 0) OR m.host IS NOT NULL AS paused, \
      ifnull(f.pauses > 0, 0) AS probed \
      FROM hosts LEFT JOIN failing_hosts f ON f.host = hosts.host \
-     LEFT JOIN manual_pauses p ON p.host = hosts.host WHERE hosts.host IS NOT NULL"
+     LEFT JOIN manual_pauses m ON m.host = hosts.host WHERE hosts.host IS NOT NULL"
 );
 
 /// Finds the longest due events of a host.
@@ -99,15 +99,15 @@ pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
      SELECT max((SELECT min(o.ready_at) FROM outbox o WHERE o.host = hosts.host), \
-         ifnull((SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host), 0)) AS due \
+         ifnull((SELECT f.paused_until FROM failing_hosts f WHERE f.host = hosts.host), 0)) AS due \
      FROM hosts WHERE NOT EXISTS (SELECT 1 FROM manual_pauses m WHERE m.host = hosts.host) \
      UNION ALL \
-     SELECT (SELECT min(o.ready_at) FROM outbox o WHERE o.host = p.host AND o.deadline IS NOT NULL) \
-     FROM failing_hosts p WHERE p.paused_until > 0 \
-         AND p.host NOT IN (SELECT value FROM json_each(?1)) \
+     SELECT (SELECT min(o.ready_at) FROM outbox o WHERE o.host = f.host AND o.deadline IS NOT NULL) \
+     FROM failing_hosts f WHERE f.paused_until > 0 \
+         AND f.host NOT IN (SELECT value FROM json_each(?1)) \
      UNION ALL \
-     SELECT (SELECT min(o.ready_at) FROM outbox o WHERE o.host = hosts.host AND o.deadline IS NOT NULL) \
-     FROM manual_pauses hosts WHERE hosts.host NOT IN (SELECT value FROM json_each(?1)))"
+     SELECT (SELECT min(o.ready_at) FROM outbox o WHERE o.host = manual_pauses.host AND o.deadline IS NOT NULL) \
+     FROM manual_pauses WHERE manual_pauses.host NOT IN (SELECT value FROM json_each(?1)))"
 );
 
 #[async_trait]
@@ -121,7 +121,7 @@ impl OutboxStore for SqliteStore {
         let claimed = self.write(move |connection| claim_due(connection, claim, limits, &reading));
         match claimed.await {
             Err(failure) if failure.is_damage() => {
-                self.claim_whole_deliveries(claim, hosts.clone()).await
+                self.claim_undamaged_deliveries(claim, hosts.clone()).await
             }
             claimed => claimed,
         }
@@ -141,7 +141,7 @@ impl OutboxStore for SqliteStore {
             Ok(())
         });
         match recorded.await {
-            Err(failure) if failure.is_damage() => self.record_whole_attempts(results).await,
+            Err(failure) if failure.is_damage() => self.record_undamaged_attempts(results).await,
             recorded => recorded,
         }
     }
@@ -165,7 +165,7 @@ impl OutboxStore for SqliteStore {
             .bind(full_hosts(hosts))
             .fetch_one(self.readers()?)
             .await;
-        self.due_if_whole(due)
+        self.due_if_undamaged(due)
     }
 }
 
@@ -203,7 +203,7 @@ pub(super) fn take(
     reading: &RowContext,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let lease = LeaseId::new(claim.now);
-    let until = later(claim.now, claim.lease);
+    let until = millis_later(claim.now, claim.lease);
     let leases = sources
         .iter()
         .map(|source| (source, lease.to_bytes(), until));
@@ -219,7 +219,7 @@ pub(super) fn take(
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
                 let source: IdBytes =
                     ColumnReader::of("outbox", "source_id", row).id("source_id")?;
-                unreadable.push((source, later(claim.now, REST_OF_UNREADABLE)));
+                unreadable.push((source, millis_later(claim.now, UNREADABLE_RETRY_AFTER)));
             }
         }
     }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use crate::{StoreError, batch::tell, error::closed, sqlite::file_health::FileHealth};
+use crate::{StoreError, batch::send_answer, error::closed, sqlite::file_health::FileHealth};
 
 /// The maximum number of lookups that wait. Only a few tasks look up, and each waits for its result.
 const QUEUE: usize = 16;
@@ -40,10 +40,10 @@ impl Reader {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        self.health.is_in_place()?;
+        self.health.ensure_in_place()?;
         let (caller, answer) = oneshot::channel();
         let lookup = Message::Lookup(Box::new(move |connection| {
-            tell(caller, lookup(connection));
+            send_answer(caller, lookup(connection));
         }));
         self.queue.send(lookup).await.map_err(|_| closed())?;
         let answer = answer.await.unwrap_or_else(|_| Err(closed()));
@@ -65,7 +65,7 @@ fn run(connection: Connection, mut messages: mpsc::Receiver<Message>) {
             Message::Lookup(lookup) => lookup(&connection),
             Message::Close(caller) => {
                 drop(connection);
-                tell(caller, ());
+                send_answer(caller, ());
                 return;
             }
         }

@@ -14,10 +14,10 @@ use crate::{
     DueJob, NewJobs, NewWatch, Registration, StoreError,
     batch::{EachResult, RegisterBatch},
     dispatch::NewWorkClaim,
-    rows::{ColumnReader, later},
+    rows::{ColumnReader, millis_later},
     rules::{
-        DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing, found, known,
-        not_there, open_rows, standings, watch_rows,
+        DueRow, claimed_jobs, clients_of, decide, due_rows, existing_result, existing_watches,
+        memories_by_job, not_there, open_rows, result_of, standings, watch_rows,
     },
     sqlite::{
         counts::WatchCounts,
@@ -78,7 +78,7 @@ impl RegisterBatch for SqliteRegistration {
         &self,
         new: Arc<[NewWatch]>,
     ) -> Result<EachResult<Registration>, StoreError> {
-        self.health.is_whole()?;
+        self.health.ensure_undamaged()?;
         let (all, dispatch) = (Arc::clone(&new), self.new_jobs.clone());
         let written = self
             .writer
@@ -91,7 +91,7 @@ impl RegisterBatch for SqliteRegistration {
         for (new, written) in new.iter().zip(written) {
             registered.push(match written {
                 Ok(answer) => Ok(answer),
-                Err(known) => self.known(new, known).await,
+                Err(known) => self.existing_registration(new, known).await,
             });
         }
         Ok(registered)
@@ -100,10 +100,14 @@ impl RegisterBatch for SqliteRegistration {
 
 impl SqliteRegistration {
     /// Returns the result of a registration whose watch exists already.
-    async fn known(&self, new: &NewWatch, id: WatchId) -> Result<Registration, StoreError> {
-        self.health.is_in_place()?;
+    async fn existing_registration(
+        &self,
+        new: &NewWatch,
+        id: WatchId,
+    ) -> Result<Registration, StoreError> {
+        self.health.ensure_in_place()?;
         let mut view = self.readers.begin().await?;
-        found(
+        existing_result(
             new,
             details::find(&mut view, Some(new.client_id), id).await?,
         )
@@ -122,7 +126,7 @@ pub(super) fn register(
     let (added, claim) = add(connection, &fresh, dispatch)?;
     let mut written = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
-        written.push(match answer(new, decision, &added) {
+        written.push(match result_of(new, decision, &added) {
             Ok(answer) => Ok(answer),
             Err(Some(known)) => Err(known),
             // an earlier registration of this batch created the watch
@@ -146,7 +150,7 @@ fn open_watches(
     let open = open_rows(new).into_iter().zip(0_i64..);
     let open = open.map(|(open, place)| (place, open.job_id, open.client_id, open.callback_url));
     let rows = fetch_each(connection, OPEN_WATCH, open)?;
-    existing(&rows, new.len(), 0)
+    existing_watches(&rows, new.len(), 0)
 }
 
 /// Makes jobs due and adds their watches. Returns the ids of the new watches, and the jobs that were claimed at once.
@@ -161,9 +165,9 @@ fn add(
     let jobs = new.iter().map(|new| (new.request.job_id.as_str(),));
     let known_jobs = fetch_each(connection, KNOWN, jobs)?;
     let mut claim = dispatch.claim();
-    let jobs = due_rows(new, known(&known_jobs)?, claim.as_ref())?;
+    let jobs = due_rows(new, memories_by_job(&known_jobs)?, claim.as_ref())?;
     let until = claim.as_ref();
-    let until = until.map(|claim| later(claim.now, claim.duration));
+    let until = until.map(|claim| millis_later(claim.now, claim.duration));
     let added = add_watches(
         connection,
         new,

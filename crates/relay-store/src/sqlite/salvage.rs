@@ -12,17 +12,25 @@ use crate::{
     sqlite::{SqliteStore, statement::SqlResult},
 };
 
-/// How much optional work, such as counts and duration samples, a unit of work does.
+/// How much a unit of work writes. What is left out cannot meet damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OptionalWork {
-    /// All of it.
-    Done,
-    /// None of it, because it may meet damage.
-    LeftOut,
-    /// As little as with `LeftOut`, and the watch's own row stays as it is too. To change that row, SQLite may have
-    /// to move rows to a neighbouring page, which is damaged. Each event is still stored once, since its id derives
-    /// from the watch.
-    EventsAlone,
+pub(super) enum RecordScope {
+    /// All that there is to write.
+    Everything,
+    /// No counts of watches, no durations and no failures of connections.
+    WithoutStatistics,
+    /// No statistics, and the watch's own row stays as it is. To change that row, SQLite may have to move rows to a
+    /// neighbouring page, which is damaged. Each event is still stored once, since its id derives from the watch.
+    WithoutWatchRow,
+}
+
+impl RecordScope {
+    /// The scopes of a look, in the order in which they are tried.
+    pub(super) const OF_LOOK: &'static [Self] = &[
+        Self::Everything,
+        Self::WithoutStatistics,
+        Self::WithoutWatchRow,
+    ];
 }
 
 /// The result of a batch.
@@ -30,20 +38,22 @@ pub(super) struct Salvaged<T> {
     /// The results of the parts that met no damage.
     pub(super) done: Vec<T>,
     /// The indexes of the items that met damage. Nothing was done about them.
-    pub(super) struck: Vec<usize>,
+    pub(super) damaged: Vec<usize>,
 }
 
 impl SqliteStore {
     /// Does work for a whole batch. If it meets damage, halves the batch until only the damaged items are left out.
-    pub(super) async fn each_whole<I, T, W>(
+    /// A single item is tried with each of the `scopes`, until one meets no damage.
+    pub(super) async fn each_undamaged<I, T, W>(
         &self,
         items: &Arc<[I]>,
+        scopes: &[RecordScope],
         work: W,
     ) -> Result<Salvaged<T>, StoreError>
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
-        W: Fn(&Connection, &[I], OptionalWork) -> Result<T, StoreError>
+        W: Fn(&Connection, &[I], RecordScope) -> Result<T, StoreError>
             + Clone
             + Send
             + Sync
@@ -51,7 +61,7 @@ impl SqliteStore {
     {
         let mut salvaged = Salvaged {
             done: Vec::new(),
-            struck: Vec::new(),
+            damaged: Vec::new(),
         };
         let whole = 0..items.len();
         let mut parts = Vec::from([whole]);
@@ -59,10 +69,10 @@ impl SqliteStore {
             if part.is_empty() {
                 continue;
             }
-            match self.part(items, part.clone(), work.clone()).await {
+            match self.part(items, part.clone(), scopes, work.clone()).await {
                 Ok(done) => salvaged.done.push(done),
                 Err(failure) if failure.is_damage() => match part.len() {
-                    1 => salvaged.struck.push(part.start),
+                    1 => salvaged.damaged.push(part.start),
                     many => {
                         let middle = part.start + many / 2;
                         parts.extend([middle..part.end, part.start..middle]);
@@ -74,41 +84,45 @@ impl SqliteStore {
         Ok(salvaged)
     }
 
-    /// Does work for a part of a batch. If a single item meets damage, tries again with less and less optional work.
+    /// Does work for a part of a batch. Only a single item is tried with further scopes.
     async fn part<I, T, W>(
         &self,
         items: &Arc<[I]>,
         part: Range<usize>,
+        scopes: &[RecordScope],
         work: W,
     ) -> Result<T, StoreError>
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
-        W: Fn(&Connection, &[I], OptionalWork) -> Result<T, StoreError>
+        W: Fn(&Connection, &[I], RecordScope) -> Result<T, StoreError>
             + Clone
             + Send
             + Sync
             + 'static,
     {
-        let unit = |extras| {
+        let unit = |scope| {
             let (items, part, work) = (Arc::clone(items), part.clone(), work.clone());
             move |connection: &Connection| {
                 let items = items.get(part).unwrap_or_default();
-                work(connection, items, extras)
+                work(connection, items, scope)
             }
         };
-        for extras in [OptionalWork::Done, OptionalWork::LeftOut] {
-            match self.write(unit(extras)).await {
-                Err(failure) if failure.is_damage() && part.len() == 1 => {}
+        let mut done = self.write(unit(RecordScope::Everything)).await;
+        for scope in scopes.iter().skip(1) {
+            match done {
+                Err(failure) if failure.is_damage() && part.len() == 1 => {
+                    done = self.write(unit(*scope)).await;
+                }
                 done => return done,
             }
         }
-        self.write(unit(OptionalWork::EventsAlone)).await
+        done
     }
 }
 
-/// Returns the only column of the rows that two statements find. If reading the first meets damage, reads the second,
-/// which begins at another end. A row that both find counts once.
+/// Returns the only column of the rows that two statements find. If the first meets damage, the second reads the same
+/// rows in the opposite order, up to the damage. A row that both find counts once.
 pub(super) fn readable<T: FromSql + PartialEq>(
     connection: &Connection,
     statements: [&str; 2],

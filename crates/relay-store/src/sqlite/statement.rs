@@ -6,7 +6,7 @@ use rusqlite::{
     types::{FromSql, Value, ValueRef},
 };
 
-use crate::rows::{AnyRow, WrongType};
+use crate::rows::{AnyRow, WrongColumnType};
 
 /// The result of a statement.
 pub(super) type SqlResult<T> = Result<T, rusqlite::Error>;
@@ -138,40 +138,40 @@ pub(super) fn scalar<T: FromSql>(
 }
 
 impl OwnedRow {
-    fn value(&self, column: &str) -> Result<&Value, WrongType> {
+    fn value(&self, column: &str) -> Result<&Value, WrongColumnType> {
         let place = self.columns.iter().position(|name| **name == *column);
         place
             .and_then(|place| self.values.get(place))
-            .ok_or(WrongType)
+            .ok_or(WrongColumnType)
     }
 }
 
 impl AnyRow for OwnedRow {
-    fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongColumnType> {
         match self.value(column)? {
             Value::Null => Ok(None),
             Value::Text(text) => Ok(Some(text)),
-            _ => Err(WrongType),
+            _ => Err(WrongColumnType),
         }
     }
 
-    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType> {
+    fn integer(&self, column: &str) -> Result<Option<i64>, WrongColumnType> {
         match self.value(column)? {
             Value::Null => Ok(None),
             Value::Integer(number) => Ok(Some(*number)),
-            _ => Err(WrongType),
+            _ => Err(WrongColumnType),
         }
     }
 
-    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType> {
-        Ok(self.whole(column)?.map(|number| number != 0))
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongColumnType> {
+        Ok(self.integer(column)?.map(|number| number != 0))
     }
 
-    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType> {
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongColumnType> {
         match self.value(column)? {
             Value::Null => Ok(None),
             Value::Blob(bytes) => Ok(Some(bytes)),
-            _ => Err(WrongType),
+            _ => Err(WrongColumnType),
         }
     }
 }

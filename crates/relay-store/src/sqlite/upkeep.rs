@@ -10,13 +10,13 @@ use tracing::info;
 
 use crate::{
     Census, ClockStep, StoreError, StoreTroubles, UpkeepStore,
-    rows::{self, ColumnReader, earlier, int, time},
+    rows::{self, ColumnReader, int, millis_earlier, time},
     rules::{FAILURES_COUNT_FOR, LISTED_FOR},
     sqlite::{
         SqliteStore, clock_step, examine,
         row::json_list,
         statement::{execute, fetch_all, scalar},
-        whole_deliveries::pass_over_damage,
+        undamaged_deliveries::skip_damage,
     },
 };
 
@@ -115,7 +115,7 @@ impl UpkeepStore for SqliteStore {
             .await?;
         self.write(|connection| Ok(execute(connection, PING, [])?))
             .await?;
-        self.0.health.is_whole()
+        self.0.health.ensure_undamaged()
     }
 
     async fn examine(&self, patience: Duration) -> Result<(), StoreError> {
@@ -138,7 +138,7 @@ impl UpkeepStore for SqliteStore {
     async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError> {
         let mut moved = 0;
         for unit in clock_step::units(step) {
-            moved += pass_over_damage(self.write(unit).await)?;
+            moved += skip_damage(self.write(unit).await)?;
         }
         Ok(moved)
     }
@@ -150,7 +150,7 @@ impl UpkeepStore for SqliteStore {
         // a lease that damage keeps in place expires by itself
         for statement in FREE_LEASES {
             let unit = self.write(move |connection| Ok(execute(connection, statement, [])?));
-            freed += pass_over_damage(unit.await)?;
+            freed += skip_damage(unit.await)?;
         }
         Ok(freed)
     }
@@ -158,7 +158,7 @@ impl UpkeepStore for SqliteStore {
     async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         let purged = self.write(move |connection| purge(connection, before, limit));
         // if damage stops the purge, old watches stay
-        pass_over_damage(purged.await)
+        skip_damage(purged.await)
     }
 
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
@@ -225,7 +225,7 @@ fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64
     execute(
         connection,
         "DELETE FROM connection_failures WHERE failed_at < ?1",
-        params![earlier(before, FAILURES_COUNT_FOR)],
+        params![millis_earlier(before, FAILURES_COUNT_FOR)],
     )?;
     Ok(purged)
 }
@@ -240,8 +240,12 @@ fn purge_from_basiq(
     for statement in [PURGE_SUBSCRIPTIONS, PURGE_MESSAGES, PURGE_FROM_BASIQ] {
         execute(connection, statement, values)?;
     }
-    let seen = (earlier(before, LISTED_FOR), int(limit));
+    let seen = (millis_earlier(before, LISTED_FOR), int(limit));
     execute(connection, PURGE_SEEN, seen)?;
-    execute(connection, PURGE_ERASURES, (earlier(before, LISTED_FOR),))?;
+    execute(
+        connection,
+        PURGE_ERASURES,
+        (millis_earlier(before, LISTED_FOR),),
+    )?;
     Ok(())
 }

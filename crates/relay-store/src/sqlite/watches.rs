@@ -30,7 +30,7 @@ const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1";
 
 /// Ends the work on the job of a watch, if no watch of the job is open. A look in flight is still recorded, and ends
 /// the work itself.
-const REST_JOB: &str = "DELETE FROM due_jobs \
+const END_JOB_WITHOUT_WATCH: &str = "DELETE FROM due_jobs \
     WHERE job_no = (SELECT job_no FROM watches WHERE watch_id = ?1) AND lease_id IS NULL AND NOT EXISTS \
     (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
 
@@ -57,7 +57,7 @@ impl WatchStore for SqliteStore {
     async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError> {
         let mut view = self.read().await?;
         let rows = list(query).build().fetch_all(&mut *view).await?;
-        details::tell(&mut view, &rows).await
+        details::with_events(&mut view, &rows).await
     }
 
     async fn cancel_watch(
@@ -154,7 +154,7 @@ pub(super) fn cancel(
     let id = watch.to_bytes();
     execute(connection, CANCEL_EVENT, (id, now.as_millisecond()))?;
     execute(connection, UNQUEUE, (id,))?;
-    execute(connection, REST_JOB, (id,))?;
+    execute(connection, END_JOB_WITHOUT_WATCH, (id,))?;
     Ok(())
 }
 

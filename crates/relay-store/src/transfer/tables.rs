@@ -71,7 +71,7 @@ const fn text(name: &'static str) -> MovedColumn {
     MovedColumn::of(name, ColumnKind::Text)
 }
 
-const fn whole(name: &'static str) -> MovedColumn {
+const fn integer(name: &'static str) -> MovedColumn {
     MovedColumn::of(name, ColumnKind::Whole)
 }
 
@@ -104,7 +104,7 @@ pub(super) static TABLES: [MovedTable; 20] = [
     },
     table("jobs", "job_id", JOBS),
     table("due_jobs", "job_id", DUE_JOBS),
-    table("hints", "hint_id", &[text("hint_id"), whole("taken_at")]),
+    table("hints", "hint_id", &[text("hint_id"), integer("taken_at")]),
     table("paces", "institution_id", PACES),
     table("connection_banks", "connection_id", CONNECTION_BANKS),
     table("outages", "institution_id", OUTAGES),
@@ -121,23 +121,23 @@ pub(super) static TABLES: [MovedTable; 20] = [
     table(
         "erasures",
         "erased_at",
-        &[bytes("subject"), whole("erased_at")],
+        &[bytes("subject"), integer("erased_at")],
     ),
     table("audit", "audit_id", AUDIT),
     table("activity", "scope", ACTIVITY),
 ];
 
 const CLIENTS: &[MovedColumn] = &[
-    whole("client_id"),
+    integer("client_id"),
     text("name"),
     bytes("key_hash"),
     text("secret"),
     text("previous_secret"),
     text("callback_certificate"),
     text("callback_headers"),
-    whole("previous_until"),
-    whole("created_at"),
-    whole("revoked_at"),
+    integer("previous_until"),
+    integer("created_at"),
+    integer("revoked_at"),
 ];
 
 const JOBS: &[MovedColumn] = &[
@@ -149,14 +149,14 @@ const JOBS: &[MovedColumn] = &[
 
 const DUE_JOBS: &[MovedColumn] = &[
     text("job_id").read_as("(SELECT j.job_id FROM jobs j WHERE j.job_no = due_jobs.job_no)"),
-    whole("next_look_at"),
-    whole("urgency"),
+    integer("next_look_at"),
+    integer("urgency"),
     flag("joined"),
     text("waits_for"),
     text("waits_for_method"),
-    whole("hinted_at"),
-    whole("answering_until"),
-    whole("answering_challenge"),
+    integer("hinted_at"),
+    integer("answering_until"),
+    integer("answering_challenge"),
 ];
 
 const PACES: &[MovedColumn] = &[
@@ -164,63 +164,66 @@ const PACES: &[MovedColumn] = &[
     text("job_type"),
     text("pace"),
     text("averages"),
-    whole("averages_at"),
-    whole("used_at"),
+    integer("averages_at"),
+    integer("used_at"),
 ];
 
-const CONNECTION_BANKS: &[MovedColumn] =
-    &[whole("slot"), text("connection_id"), text("institution_id")];
+const CONNECTION_BANKS: &[MovedColumn] = &[
+    integer("slot"),
+    text("connection_id"),
+    text("institution_id"),
+];
 
 const OUTAGES: &[MovedColumn] = &[
     text("institution_id"),
     text("method"),
-    whole("next_look_at"),
+    integer("next_look_at"),
 ];
 
 const WATCHES: &[MovedColumn] = &[
     bytes("watch_id"),
-    whole("client_id"),
+    integer("client_id"),
     text("job_id").read_as("(SELECT j.job_id FROM jobs j WHERE j.job_no = watches.job_no)"),
     text("callback_url"),
     text("callback_host"),
     text("operation"),
-    whole("events"),
+    integer("events"),
     text("until_step"),
     text("locale"),
     text("metadata"),
     text("state"),
     text("progress"),
-    whole("created_at"),
-    whole("updated_at"),
-    whole("settled_at"),
+    integer("created_at"),
+    integer("updated_at"),
+    integer("settled_at"),
     text("traceparent"),
     bytes("subscription_id"),
 ];
 
 const SUBSCRIPTIONS: &[MovedColumn] = &[
     bytes("subscription_id"),
-    whole("client_id"),
+    integer("client_id"),
     text("user_id"),
     text("connection_id"),
     text("callback_url"),
     text("callback_host"),
-    whole("events"),
-    whole("notices"),
+    integer("events"),
+    integer("notices"),
     text("locale"),
     text("metadata"),
-    whole("noticed"),
-    whole("created_at"),
-    whole("ended_at"),
+    integer("noticed"),
+    integer("created_at"),
+    integer("ended_at"),
 ];
 
-const SEEN_JOBS: &[MovedColumn] = &[bytes("subscription_id"), text("job_id"), whole("seen_at")];
+const SEEN_JOBS: &[MovedColumn] = &[bytes("subscription_id"), text("job_id"), integer("seen_at")];
 
 const DUE_LISTS: &[MovedColumn] = &[
     text("user_id"),
-    whole("next_list_at"),
-    whole("listed_at"),
-    whole("hinted_at"),
-    whole("missing_since"),
+    integer("next_list_at"),
+    integer("listed_at"),
+    integer("hinted_at"),
+    integer("missing_since"),
 ];
 
 const MESSAGES: &[MovedColumn] = &[
@@ -235,11 +238,11 @@ const EVENTS: &[MovedColumn] = &[
     bytes("event_id"),
     bytes("source_id"),
     text("kind"),
-    whole("client_id"),
+    integer("client_id"),
     text("state"),
-    whole("updated_at"),
-    whole("created_at"),
-    whole("deadline"),
+    integer("updated_at"),
+    integer("created_at"),
+    integer("deadline"),
     text("attempts"),
     text("body"),
 ];
@@ -247,40 +250,45 @@ const EVENTS: &[MovedColumn] = &[
 const OUTBOX: &[MovedColumn] = &[
     bytes("source_id"),
     bytes("event_id"),
-    whole("client_id"),
+    integer("client_id"),
     text("host"),
-    whole("next_attempt_at"),
-    whole("deadline"),
-    whole("attempts"),
-    whole("round_attempts"),
-    whole("pending_since"),
+    integer("next_attempt_at"),
+    integer("deadline"),
+    integer("attempts"),
+    integer("round_attempts"),
+    integer("pending_since"),
 ];
 
 const FAILING_HOSTS: &[MovedColumn] = &[
     text("host"),
-    whole("failures"),
-    whole("pauses"),
-    whole("paused_until").read_as("iif(probing, 0, paused_until)"),
-    whole("paused_since"),
+    integer("failures"),
+    integer("pauses"),
+    integer("paused_until").read_as("iif(probing, 0, paused_until)"),
+    integer("paused_since"),
     flag("probing").read_as("0"),
-    whole("failed_at"),
+    integer("failed_at"),
 ];
 
-const MANUAL_PAUSES: &[MovedColumn] = &[text("host"), whole("paused_at"), text("paused_by")];
+const MANUAL_PAUSES: &[MovedColumn] = &[text("host"), integer("paused_at"), text("paused_by")];
 
 const AUDIT: &[MovedColumn] = &[
     bytes("audit_id"),
-    whole("at"),
+    integer("at"),
     text("operator"),
     text("act"),
     text("subject"),
     text("peer"),
 ];
 
-const ACTIVITY: &[MovedColumn] = &[text("scope"), whole("since"), bytes("run"), text("counts")];
+const ACTIVITY: &[MovedColumn] = &[
+    text("scope"),
+    integer("since"),
+    bytes("run"),
+    text("counts"),
+];
 
 const CONNECTION_FAILURES: &[MovedColumn] =
-    &[text("connection_id"), text("job_id"), whole("failed_at")];
+    &[text("connection_id"), text("job_id"), integer("failed_at")];
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use relay_domain::{DeliveryState, EventId, Status, WatchState};
-use relay_store::{Claim, ConnectionReport, Urgency};
+use relay_store::{Claim, ConnectionFailureChange, Urgency};
 
 use crate::store::support::{Fixture, at, change, claim, look};
 
@@ -242,7 +242,7 @@ async fn failures_of_a_connection_count_once_a_job_until_a_success_or_a_day_late
 async fn report(fixture: &Fixture, unavailable: bool, now: i64) {
     for job in fixture.claim(at(now)).await {
         let mut seen = look(&job, at(now));
-        seen.connection = Some(ConnectionReport {
+        seen.connection = Some(ConnectionFailureChange {
             connection_id: "c1".to_owned(),
             unavailable,
         });

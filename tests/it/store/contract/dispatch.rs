@@ -145,7 +145,7 @@ async fn what_gets_no_permit_is_left_to_claims() {
     let fixture = Fixture::new().await;
     let limits = HostLimits {
         per_host: 2,
-        in_flight: HashMap::from([("app.example".to_owned(), 1)]),
+        taken: HashMap::from([("app.example".to_owned(), 1)]),
     };
     let mut worker = offer_for_deliveries(&fixture, 2, limits);
     let mut expected = Vec::new();

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use relay_domain::{BasiqAverages, EndNotice, JobContext, JobEnd, StageDuration};
+use relay_domain::{BasiqAverages, EndDetection, JobContext, JobEnd, TimeFromStage};
 use relay_store::{DurationSample, DurationsFound};
 
 use crate::store::support::{Fixture, at, look};
 
 fn sample(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> DurationSample {
-    let stage = StageDuration {
+    let stage = TimeFromStage {
         title: "verify-credentials".to_owned(),
-        left: Duration::from_secs(seconds),
+        to_end: Duration::from_secs(seconds),
     };
     DurationSample {
         institution_id: bank.map(str::to_owned),
@@ -18,7 +18,7 @@ fn sample(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> Duratio
         job_type: "connection".to_owned(),
         end: Some(JobEnd {
             stages: vec![stage],
-            notice: EndNotice::Look {
+            detection: EndDetection::Look {
                 unannounced_for: Duration::from_secs(9),
             },
         }),
@@ -68,7 +68,11 @@ async fn learned(
 }
 
 fn knows(found: &DurationsFound) -> bool {
-    found.known.pace.from_stage("verify-credentials").is_some()
+    found
+        .known
+        .observed
+        .from_stage("verify-credentials")
+        .is_some()
 }
 
 #[tokio::test]
@@ -102,14 +106,14 @@ async fn announced_ends_count_for_their_bank_and_for_unknown_banks_only() {
     fixture.watch("j1", at(0)).await;
     for n in 0..40 {
         let mut announced = sample(Some("AU1"), Some("c1"), 10);
-        announced.end.as_mut().unwrap().notice = EndNotice::Hint {
+        announced.end.as_mut().unwrap().detection = EndDetection::Hint {
             after: Duration::from_secs(1),
         };
         teach(&fixture, announced, n).await;
     }
-    let reliance = |found: &DurationsFound| found.known.pace.hint_reliance();
+    let reliance = |found: &DurationsFound| found.known.observed.hint_reliance();
     let share = |found: &DurationsFound| {
-        let stage = found.known.pace.from_stage("verify-credentials");
+        let stage = found.known.observed.from_stage("verify-credentials");
         stage.unwrap().announced_share()
     };
     let is_learned = |found: &DurationsFound| reliance(found) > 0.9;

@@ -44,7 +44,7 @@ async fn no_host_gets_more_than_its_share_and_the_oldest_come_first() {
     settle(&fixture, &[a, a, a, a, b, b]).await;
     let mut limits = HostLimits {
         per_host: 2,
-        in_flight: HashMap::from([("b.example".to_owned(), 1)]),
+        taken: HashMap::from([("b.example".to_owned(), 1)]),
     };
     let store = &fixture.store;
     let due = store.claim_due_deliveries(claim(at(9)), &limits).await;
@@ -54,11 +54,11 @@ async fn no_host_gets_more_than_its_share_and_the_oldest_come_first() {
         .map(|due| job_of(&due).to_owned())
         .collect();
     assert_eq!(jobs, ["job0", "job1", "job4"]);
-    limits.in_flight = HashMap::from([("a.example".to_owned(), 2), ("b.example".to_owned(), 2)]);
+    limits.taken = HashMap::from([("a.example".to_owned(), 2), ("b.example".to_owned(), 2)]);
     let due = store.claim_due_deliveries(claim(at(9)), &limits).await;
     assert!(due.unwrap().is_empty());
     assert_eq!(store.next_delivery_due(&limits).await.unwrap(), None);
-    limits.in_flight.remove("b.example");
+    limits.taken.remove("b.example");
     let next = store.next_delivery_due(&limits).await.unwrap();
     assert_eq!(next, Some(at(5)));
     let one = Claim {

@@ -10,8 +10,8 @@ use relay_domain::{
 };
 use relay_store::{
     AfterAttempt, DeliveryQuery, DeliverySigner, DueDelivery, DueList, ForwardedMessage, FoundJob,
-    Hint, HintOutcome, HintSubject, ListResult, NewNotice, NewSubscription, RecordedLists,
-    Redelivery, SubscriptionDetails, SubscriptionQuery, SubscriptionResult, UserList,
+    Hint, HintOutcome, HintSubject, JobListResult, ListResult, NewNotice, NewSubscription,
+    RecordedLists, Redelivery, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
 };
 
 use crate::store::support::{Fixture, add_client, at, claim, new_watch};
@@ -80,8 +80,8 @@ pub(crate) fn found(
 }
 
 /// The result of a list that is read at this time. The next list is an hour later.
-pub(crate) fn listed(due: &DueList, result: ListResult, now: Timestamp) -> UserList {
-    UserList {
+pub(crate) fn listed(due: &DueList, result: ListResult, now: Timestamp) -> JobListResult {
+    JobListResult {
         user_id: due.user_id.clone(),
         lease: due.lease,
         at: now,
@@ -91,7 +91,7 @@ pub(crate) fn listed(due: &DueList, result: ListResult, now: Timestamp) -> UserL
     }
 }
 
-async fn record(fixture: &Fixture, list: UserList) -> RecordedLists {
+async fn record(fixture: &Fixture, list: JobListResult) -> RecordedLists {
     fixture.store.record_lists(vec![list]).await.unwrap()
 }
 
@@ -351,7 +351,7 @@ async fn jobs_over_the_cap_are_taken_at_a_later_list() {
     let mut all = listed(&due, ListResult::Listed(jobs()), at(1));
     all.max_open = 1;
     let recorded = record(&fixture, all).await;
-    assert_eq!((recorded.watches, recorded.over_cap), (1, 1));
+    assert_eq!((recorded.watches, recorded.waiting_for_room), (1, 1));
     fixture.store.take_hint(hint("m-1", at(20))).await.unwrap();
     assert_eq!(list(&fixture, jobs(), at(20)).await, 1);
 }

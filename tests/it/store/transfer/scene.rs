@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use relay_domain::{
     ActivityRow, ActivityScope, ActivityTally, Bank, BasiqAverages, Challenge, ChallengeMemory,
-    ClientCertificate, EndNotice, JobContext, JobEnd, OpenChallenge, Phase, SecretHeaders,
-    SigningSecret, StageDuration, Status, TraceContext, WatchId,
+    ClientCertificate, EndDetection, JobContext, JobEnd, OpenChallenge, Phase, SecretHeaders,
+    SigningSecret, Status, TimeFromStage, TraceContext, WatchId,
 };
 use relay_store::{
-    AfterAttempt, AnswerClaim, CallbackAuthChange, ConnectionReport, DueDelivery, DueJob,
+    AfterAttempt, AnswerClaim, CallbackAuthChange, ConnectionFailureChange, DueDelivery, DueJob,
     DurationSample, ErasureSubject, Hint, HintSubject, ListResult, Look, NewWatch, OutageChange,
     PartChange, SubscriptionResult,
 };
@@ -248,17 +248,17 @@ async fn challenge(fixture: &Fixture) {
             connection_id: Some("c-1".to_owned()),
             job_type: "connection".to_owned(),
             end: Some(JobEnd {
-                stages: vec![StageDuration {
+                stages: vec![TimeFromStage {
                     title: "verify-credentials".to_owned(),
-                    left: Duration::from_secs(10),
+                    to_end: Duration::from_secs(10),
                 }],
-                notice: EndNotice::Hint {
+                detection: EndDetection::Hint {
                     after: Duration::from_secs(1),
                 },
             }),
             averages: Some(BasiqAverages::default()),
         });
-        look.connection = Some(ConnectionReport {
+        look.connection = Some(ConnectionFailureChange {
             connection_id: "c-1".to_owned(),
             unavailable: true,
         });

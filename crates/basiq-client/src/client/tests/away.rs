@@ -3,10 +3,11 @@
 use std::{io::Write, sync::atomic::AtomicBool};
 
 use async_trait::async_trait;
+use relay_domain::{ReservedCalls, UpstreamPause};
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
-use crate::coordinator::{self, CoordinationError, SharedToken, UpstreamCoordinator};
+use crate::coordinator::{CoordinationError, SharedToken, UpstreamCoordinator};
 
 /// A buffer that receives the log.
 #[derive(Clone, Default)]
@@ -63,15 +64,15 @@ impl UpstreamCoordinator for Store {
         most: usize,
         _: Duration,
         _: Duration,
-    ) -> Result<coordinator::Reservation, CoordinationError> {
+    ) -> Result<ReservedCalls, CoordinationError> {
         if self.is_away.load(Ordering::Relaxed) {
             let cause = std::io::Error::other("the transaction is read-only");
             return Err(Box::new(Refused(cause)));
         }
         let now = self.clock.now();
-        Ok(coordinator::Reservation {
+        Ok(ReservedCalls {
             at: vec![now; most],
-            pause: coordinator::UpstreamPause {
+            pause: UpstreamPause {
                 number: 0,
                 until: now,
                 status: 0,

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use relay_domain::{JobContext, is_basiq_id};
 use serde_json::{Map, Value};
 
-use super::{MAX_STEPS, result::object, url, word};
+use super::{MAX_STEPS, result::object, short_text, url};
 
 /// The maximum number of links read from one object.
 const MAX_LINKS: usize = 16;
@@ -16,10 +16,10 @@ pub(super) fn context(job: &Map<String, Value>) -> JobContext {
     let find =
         |collection: &str, field: &str| urls.iter().find_map(|url| in_link(url, collection, field));
     let listed = object(job.get("institution"))
-        .and_then(|institution| word(institution.get("id")?))
+        .and_then(|institution| short_text(institution.get("id")?))
         .filter(|id| is_basiq_id(id));
     JobContext {
-        job_type: job.get("jobType").and_then(word),
+        job_type: job.get("jobType").and_then(short_text),
         user_id: find("users", "user.id"),
         connection_id: find("connections", "connection.id"),
         institution_id: listed.or_else(|| find("institutions", "institution.id")),

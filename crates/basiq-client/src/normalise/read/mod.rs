@@ -35,7 +35,10 @@ pub fn read_job(document: &JobDocument, now: Timestamp) -> JobSnapshot {
     warn_of_unknown_status(&steps);
     JobSnapshot {
         steps,
-        status: job.get("status").and_then(word).map(|text| status(&text)),
+        status: job
+            .get("status")
+            .and_then(short_text)
+            .map(|text| status(&text)),
         created: first_time(job, &["created", "createdDate"], now),
         updated: first_time(job, &["updated", "updatedDate"], now),
         context: ids::context(job),
@@ -70,8 +73,8 @@ fn most_telling(steps: impl Iterator<Item = Step>) -> Option<Step> {
 }
 
 fn read_step(value: &Value) -> Step {
-    let title = title(value.get("title").and_then(word).unwrap_or_default());
-    let status = value.get("status").and_then(word).map_or_else(
+    let title = title(value.get("title").and_then(short_text).unwrap_or_default());
+    let status = value.get("status").and_then(short_text).map_or_else(
         || StepStatus::Unknown("none".to_owned()),
         |text| status(&text),
     );
@@ -123,12 +126,12 @@ fn warn_of_unknown_status(steps: &[Step]) {
 }
 
 /// Reads a short text and cleans it. Numbers count as text. Returns `None` if nothing is left.
-fn word(value: &Value) -> Option<String> {
-    words(value, MAX_WORD)
+fn short_text(value: &Value) -> Option<String> {
+    text_of(value, MAX_WORD)
 }
 
 /// Reads a text of at most `max` characters and cleans it. Of a list, the first item counts.
-fn words(value: &Value, max: usize) -> Option<String> {
+fn text_of(value: &Value, max: usize) -> Option<String> {
     let text = match value {
         Value::String(text) => clean(text, max),
         Value::Number(number) => number.to_string(),

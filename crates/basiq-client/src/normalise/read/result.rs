@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::normalise::text::{MAX_TEXT, MAX_WORD, oauth_word};
 
-use super::{MFA_STEP, url, word, words};
+use super::{MFA_STEP, short_text, text_of, url};
 
 /// The maximum number of prompts kept of a challenge. Banks send one or two.
 const MAX_INPUTS: usize = 16;
@@ -37,14 +37,14 @@ pub(super) fn failure(step: &Value) -> Option<StepFailure> {
     let first = |keys: &[&str], max| {
         places
             .iter()
-            .find_map(|place| keys.iter().find_map(|key| words(place.get(*key)?, max)))
+            .find_map(|place| keys.iter().find_map(|key| text_of(place.get(*key)?, max)))
     };
     let plain = || {
         let texts = [result, object(result).and_then(|r| r.get("error")), error];
         texts
             .into_iter()
             .flatten()
-            .find_map(|text| words(text, MAX_TEXT))
+            .find_map(|text| text_of(text, MAX_TEXT))
     };
     // If the bank's own response was passed on, its `error` is the code.
     let oauth = || {
@@ -71,9 +71,12 @@ pub(super) fn challenge(title: &str, result: &Object) -> Option<Challenge> {
     if !says_mfa && !looks_so {
         return None;
     }
-    let text = |key| result.get(key).and_then(|value| words(value, MAX_TEXT));
+    let text = |key| result.get(key).and_then(|value| text_of(value, MAX_TEXT));
     Some(Challenge {
-        method: result.get("method").and_then(word).unwrap_or_default(),
+        method: result
+            .get("method")
+            .and_then(short_text)
+            .unwrap_or_default(),
         description: text("description").unwrap_or_default(),
         inputs: inputs(result.get("input").or_else(|| result.get("inputs"))),
         expiry_ms: result.get("expiryMs").and_then(milliseconds),
@@ -89,15 +92,15 @@ fn inputs(value: Option<&Value>) -> Vec<String> {
         Some(Value::Array(list)) => list
             .iter()
             .take(MAX_INPUTS)
-            .map(|input| words(input, MAX_TEXT).unwrap_or_default())
+            .map(|input| text_of(input, MAX_TEXT).unwrap_or_default())
             .collect(),
-        Some(single) => vec![words(single, MAX_TEXT).unwrap_or_default()],
+        Some(single) => vec![text_of(single, MAX_TEXT).unwrap_or_default()],
     }
 }
 
 /// Reads a number of milliseconds, given as a number or as text.
 fn milliseconds(value: &Value) -> Option<u64> {
-    let text = words(value, MAX_WORD)?;
+    let text = text_of(value, MAX_WORD)?;
     text.parse::<u64>().ok().or_else(|| {
         let whole = text.split_once('.')?.0;
         whole.parse().ok()

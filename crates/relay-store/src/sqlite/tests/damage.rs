@@ -137,8 +137,8 @@ async fn skipped_deliveries_use_up_no_capacity_of_their_host() {
     for (job, due) in [("one", 1), ("two", 2)] {
         let watch = register(&store, client, job).await;
         queue(&store, watch, due).await;
-        let mut skipped = store.0.health.left_alone();
-        skipped.leave_event_of(watch.to_bytes());
+        let mut skipped = store.0.health.skipped_rows();
+        skipped.skip_event_of(watch.to_bytes());
     }
     let watch = register(&store, client, "three").await;
     let whole = queue(&store, watch, 3).await;
@@ -150,9 +150,12 @@ async fn skipped_deliveries_use_up_no_capacity_of_their_host() {
     };
     let limits = HostLimits {
         per_host: 1,
-        in_flight: std::collections::HashMap::new(),
+        taken: std::collections::HashMap::new(),
     };
-    let claimed = store.claim_whole_deliveries(claim, limits).await.unwrap();
+    let claimed = store
+        .claim_undamaged_deliveries(claim, limits)
+        .await
+        .unwrap();
     let ids: Vec<_> = claimed.iter().map(|delivery| delivery.event_id).collect();
     assert_eq!(ids, [whole]);
 }

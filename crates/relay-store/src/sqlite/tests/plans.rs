@@ -33,16 +33,19 @@ async fn steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 
 /// Returns the steps of a statement's plan that read a whole table or index, or sort.
 async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
-    // on purpose, statements read these as a whole: JSON lists, the short list of hosts, and their own subqueries
+    // Statements read these as a whole on purpose: JSON lists, the short lists of hosts, and their own subqueries.
     let given = [
-        "SCAN every",
-        "SCAN k",
-        "SCAN hosts",
-        "SCAN CONSTANT ROW",
-        "SCAN (subquery",
+        "every",
+        "k",
+        "hosts",
+        "f",
+        "manual_pauses",
+        "CONSTANT",
+        "(subquery",
     ];
     let is_given = |step: &str| {
-        step.contains("VIRTUAL TABLE") || given.iter().any(|list| step.starts_with(list))
+        let table = step.split(' ').nth(1);
+        step.contains("VIRTUAL TABLE") || table.is_some_and(|table| given.contains(&table))
     };
     let costly = |step: &String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
     let steps = steps(store, statement).await.into_iter();
@@ -189,7 +192,7 @@ const OF_ONE_ROW: [(&str, &str); 15] = [
         looks::RECORD_JOB,
         "SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)",
     ),
-    (looks::REST_JOB, DUE_JOB_BY_NUMBER),
+    (looks::END_JOB_WITHOUT_WATCH, DUE_JOB_BY_NUMBER),
     (looks::LOOK_AGAIN, DUE_JOB_BY_NUMBER),
     (
         attempts::TRIED,

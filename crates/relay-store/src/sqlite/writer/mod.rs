@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::{
     StoreError,
-    batch::tell,
+    batch::send_answer,
     error::closed,
     sqlite::{
         file_health::FileHealth,
@@ -152,7 +152,7 @@ where
             (Err(failure), _) => Err(failure),
             (Ok(()), result) => result.unwrap_or_else(|| Err(closed())),
         };
-        tell(self.caller, answer);
+        send_answer(self.caller, answer);
     }
 }
 
@@ -184,7 +184,7 @@ impl Task {
             if let Some(caller) = closing {
                 queue.close();
                 self.close();
-                tell(caller, ());
+                send_answer(caller, ());
                 return;
             }
         }
@@ -217,7 +217,7 @@ impl Task {
     /// Commits all units together. In a damaged file each gets its own transaction, because SQLite commits nothing of
     /// a transaction that met damage.
     fn commit_all(&mut self, units: Vec<Box<dyn UnitOfWork>>) {
-        if self.health.is_whole().is_ok() {
+        if self.health.ensure_undamaged().is_ok() {
             self.commit(units);
         } else {
             for unit in units {
@@ -248,7 +248,7 @@ impl Task {
     /// opened again.
     fn refuse_if_lost(&self, units: &mut Vec<Box<dyn UnitOfWork>>) -> bool {
         let check = if self.connection.is_some() {
-            FileHealth::is_in_place
+            FileHealth::ensure_in_place
         } else {
             FileHealth::check_place
         };
@@ -266,9 +266,9 @@ impl Task {
     fn acknowledge(&self, units: Vec<Box<dyn UnitOfWork>>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("relay_store_commits_total").increment(1);
-        let is_in_place = self.health.check_place().is_ok();
+        let ensure_in_place = self.health.check_place().is_ok();
         for unit in units {
-            unit.answer(if is_in_place {
+            unit.answer(if ensure_in_place {
                 Ok(())
             } else {
                 self.health.check_place()

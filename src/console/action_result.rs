@@ -7,7 +7,7 @@ use url::form_urlencoded;
 
 /// The result of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(super) enum ActionResult {
     /// An event was queued again.
     Queued,
     /// This number of dead deliveries was queued again.
@@ -42,7 +42,7 @@ pub(super) enum Notice {
     Revoked(u64),
 }
 
-impl Notice {
+impl ActionResult {
     /// Parses the notice from the query of an address.
     pub(super) fn of_query(query: &str) -> Option<Self> {
         let (mut word, mut count) = (None, 0);
@@ -163,14 +163,14 @@ impl Notice {
 }
 
 /// Writes HTML. No notice contains text that needs escaping.
-impl fmt::Display for Notice {
+impl fmt::Display for ActionResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tone = if self.is_good() { "good" } else { "warn" };
         write!(f, "<p class=\"notice {tone}\">{}</p>", self.text())
     }
 }
 
-impl HtmlSafe for Notice {}
+impl HtmlSafe for ActionResult {}
 
 #[cfg(test)]
 mod tests {
@@ -179,29 +179,29 @@ mod tests {
     #[test]
     fn a_notice_survives_being_written_and_read() {
         for notice in [
-            Notice::Queued,
-            Notice::QueuedMany(3),
-            Notice::CountAgain,
-            Notice::HostPaused,
-            Notice::HostWasPaused,
-            Notice::HostResumed,
-            Notice::HostWasNotPaused,
-            Notice::Cancelled,
-            Notice::Ended,
-            Notice::NoEvent,
-            Notice::NewerEvent,
-            Notice::IsCancelled,
-            Notice::Gone,
-            Notice::Retired,
-            Notice::NotRotated,
-            Notice::Revoked(2),
+            ActionResult::Queued,
+            ActionResult::QueuedMany(3),
+            ActionResult::CountAgain,
+            ActionResult::HostPaused,
+            ActionResult::HostWasPaused,
+            ActionResult::HostResumed,
+            ActionResult::HostWasNotPaused,
+            ActionResult::Cancelled,
+            ActionResult::Ended,
+            ActionResult::NoEvent,
+            ActionResult::NewerEvent,
+            ActionResult::IsCancelled,
+            ActionResult::Gone,
+            ActionResult::Retired,
+            ActionResult::NotRotated,
+            ActionResult::Revoked(2),
         ] {
             let query = format!("state=dead&{}", notice.to_query());
-            assert_eq!(Notice::of_query(&query), Some(notice));
+            assert_eq!(ActionResult::of_query(&query), Some(notice));
             assert!(!notice.text().contains(['<', '>', '&', '"']));
         }
         for odd in ["", "done=", "done=%3Cscript%3E", "count=1"] {
-            assert_eq!(Notice::of_query(odd), None, "{odd}");
+            assert_eq!(ActionResult::of_query(odd), None, "{odd}");
         }
     }
 }

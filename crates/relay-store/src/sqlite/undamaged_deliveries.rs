@@ -8,12 +8,12 @@ use rusqlite::{Connection, params};
 
 use crate::{
     AttemptResult, Claim, DueDelivery, HostLimits, StoreError,
-    rows::{IdBytes, REST_OF_UNREADABLE, int, later},
+    rows::{IdBytes, UNREADABLE_RETRY_AFTER, int, millis_later},
     rules::{self, DeliveryCandidate},
     sqlite::{
         SqliteStore, attempts, hosts,
         outbox::{CANDIDATES, HOSTS, full_hosts, oldest, take},
-        salvage::readable,
+        salvage::{RecordScope, readable},
         statement::{OwnedRow, execute, fetch_all, scalar},
     },
 };
@@ -28,38 +28,43 @@ const HOSTS_READ: usize = 10_000;
 
 /// Reads whether one host is paused or probed.
 const HOST: &str = "SELECT ?1 AS host, ifnull((SELECT paused_until > ?2 FROM failing_hosts f \
-    WHERE f.host = ?1), 0) OR EXISTS (SELECT 1 FROM manual_pauses p WHERE p.host = ?1) AS paused, \
+    WHERE f.host = ?1), 0) OR EXISTS (SELECT 1 FROM manual_pauses m WHERE m.host = ?1) AS paused, \
     ifnull((SELECT pauses > 0 FROM failing_hosts f WHERE f.host = ?1), 0) AS probed";
 
-const LEAVE: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, next_attempt_at = ?2 \
+const PUT_OFF: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, next_attempt_at = ?2 \
     WHERE source_id = ?1";
 
 const SOURCE: &str = "SELECT source_id FROM events WHERE event_id = ?1";
 
 impl SqliteStore {
     /// Claims the due deliveries that can be read.
-    pub(super) async fn claim_whole_deliveries(
+    pub(super) async fn claim_undamaged_deliveries(
         &self,
         claim: Claim,
         limits: HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let (read, skipped) = (limits.clone(), self.0.health.left_alone().events_of.clone());
+        let (read, skipped) = (
+            limits.clone(),
+            self.0.health.skipped_rows().events_of.clone(),
+        );
         let candidates = self
             .0
             .reader
             .read(move |c| candidates(c, claim, &read, &skipped));
         let (sources, probed) = rules::choose(candidates.await?, claim.limit, limits);
         let probing = self.write(move |c| hosts::probe(c, &probed, claim.now, claim.lease));
-        pass_over_damage(probing.await)?;
+        skip_damage(probing.await)?;
         let sources: Arc<[IdBytes]> = sources.into();
         let reading = self.reading();
-        let claimed = self.each_whole(&sources, move |connection, part, _| {
-            take(connection, part, claim, &reading)
-        });
+        let claimed = self.each_undamaged(
+            &sources,
+            &[RecordScope::Everything],
+            move |connection, part, _| take(connection, part, claim, &reading),
+        );
         let claimed = claimed.await?;
-        for place in claimed.struck {
+        for place in claimed.damaged {
             if let Some(source) = sources.get(place) {
-                self.leave_event_of(*source, claim.now).await?;
+                self.skip_event_of(*source, claim.now).await?;
             }
         }
         Ok(claimed.done.into_iter().flatten().collect())
@@ -67,22 +72,23 @@ impl SqliteStore {
 
     /// Records the attempts that meet no damage. The other deliveries are put off, since the relay cannot remember
     /// whether they were accepted.
-    pub(super) async fn record_whole_attempts(
+    pub(super) async fn record_undamaged_attempts(
         &self,
         all: Arc<[AttemptResult]>,
     ) -> Result<(), StoreError> {
-        let recorded = self.each_whole(&all, |connection, part, _| {
-            for wave in rules::waves(part) {
-                attempts::record(connection, &wave)?;
-            }
-            Ok(())
-        });
-        for place in recorded.await?.struck {
+        let recorded =
+            self.each_undamaged(&all, &[RecordScope::Everything], |connection, part, _| {
+                for wave in rules::waves(part) {
+                    attempts::record(connection, &wave)?;
+                }
+                Ok(())
+            });
+        for place in recorded.await?.damaged {
             let Some(result) = all.get(place) else {
                 continue;
             };
             if let Some(attempt) = &result.attempt {
-                self.leave_event(result.delivery_id.into(), attempt.started_at)
+                self.skip_event(result.delivery_id.into(), attempt.started_at)
                     .await?;
             }
         }
@@ -90,27 +96,27 @@ impl SqliteStore {
     }
 
     /// Puts off an event whose attempt cannot be recorded, if its source can be found.
-    async fn leave_event(&self, event: EventId, now: Timestamp) -> Result<(), StoreError> {
+    async fn skip_event(&self, event: EventId, now: Timestamp) -> Result<(), StoreError> {
         let source = self
             .0
             .reader
             .read(move |connection| Ok(scalar(connection, SOURCE, (event.to_bytes(),))?));
-        match pass_over_damage(source.await)? {
-            Some(source) => self.leave_event_of(source, now).await,
+        match skip_damage(source.await)? {
+            Some(source) => self.skip_event_of(source, now).await,
             None => Ok(()),
         }
     }
 
     /// Puts off the damaged event of a source by its row in the outbox alone. If even that meets damage, skips it until
     /// the next start.
-    async fn leave_event_of(&self, source: IdBytes, now: Timestamp) -> Result<(), StoreError> {
+    async fn skip_event_of(&self, source: IdBytes, now: Timestamp) -> Result<(), StoreError> {
         let left = self.write(move |connection| {
-            let until = later(now, REST_OF_UNREADABLE);
-            Ok(execute(connection, LEAVE, (source, until))?)
+            let until = millis_later(now, UNREADABLE_RETRY_AFTER);
+            Ok(execute(connection, PUT_OFF, (source, until))?)
         });
         match left.await {
             Err(failure) if failure.is_damage() => {
-                self.0.health.left_alone().leave_event_of(source);
+                self.0.health.skipped_rows().skip_event_of(source);
             }
             left => drop(left?),
         }
@@ -119,7 +125,7 @@ impl SqliteStore {
 }
 
 /// Returns the default value if optional work met damage.
-pub(super) fn pass_over_damage<T: Default>(done: Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn skip_damage<T: Default>(done: Result<T, StoreError>) -> Result<T, StoreError> {
     match done {
         Err(failure) if failure.is_damage() => Ok(T::default()),
         done => done,
@@ -140,7 +146,7 @@ fn candidates(
     let mut candidates = Vec::new();
     for host in hosts_of(connection, claim, limits)? {
         let rows = oldest(connection, &[host], wider, &wider_limits);
-        for row in &pass_over_damage(rows)? {
+        for row in &skip_damage(rows)? {
             candidates.push(DeliveryCandidate::read(row)?);
         }
     }
@@ -167,7 +173,7 @@ fn hosts_of(
     let mut known = Vec::new();
     for host in hosts.iter().filter(|host| limits.free_at(host) > 0) {
         let row = fetch_all(connection, HOST, params![host, now]);
-        known.extend(pass_over_damage(row.map_err(StoreError::from))?);
+        known.extend(skip_damage(row.map_err(StoreError::from))?);
     }
     Ok(known)
 }

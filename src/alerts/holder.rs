@@ -17,11 +17,11 @@ const MOST_HELD: usize = 64;
 
 /// The alerts that another relay should have sent.
 #[derive(Debug, Default)]
-pub(super) struct AlertReporter {
+pub(super) struct AlertHolder {
     held: VecDeque<Alert>,
 }
 
-impl AlertReporter {
+impl AlertHolder {
     /// Returns the alerts that this relay sends now. `is_first` says whether it started before all others.
     pub(super) fn choose(
         &mut self,
@@ -75,17 +75,17 @@ mod tests {
             alert(AlertKind::BreakerOpen, 0),
         );
         let both = || vec![shared.clone(), own.clone()];
-        let mut first = AlertReporter::default();
+        let mut first = AlertHolder::default();
         assert_eq!(first.choose(both(), true, at(0)), both());
         assert!(first.choose(vec![], true, at(1)).is_empty());
-        let mut second = AlertReporter::default();
+        let mut second = AlertHolder::default();
         assert_eq!(second.choose(both(), false, at(0)), vec![own.clone()]);
         assert!(second.choose(vec![], false, at(1)).is_empty());
     }
 
     #[test]
     fn a_relay_that_becomes_the_first_sends_fresh_alerts_once() {
-        let mut second = AlertReporter::default();
+        let mut second = AlertHolder::default();
         let (old, fresh) = (
             alert(AlertKind::DeliveriesDead, 0),
             alert(AlertKind::HostPaused, 10),
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn few_alerts_are_held() {
-        let mut second = AlertReporter::default();
+        let mut second = AlertHolder::default();
         for _ in 0..1000 {
             second.choose(vec![alert(AlertKind::HostPaused, 0)], false, at(0));
         }
