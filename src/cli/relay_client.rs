@@ -84,15 +84,16 @@ pub(super) struct RelayClient {
     key: ApiKey,
 }
 
-/// Why a call failed.
+/// Why a command's call to a relay failed. The command's exit code depends on it.
 #[derive(Debug)]
 pub(super) enum RelayCallError {
     /// The relay does not answer, or cannot answer at present. A retry may succeed.
     Away(anyhow::Error),
     /// The relay rejected the request as wrong.
-    Refused(anyhow::Error),
-    /// What was asked for does not exist, Basiq refused the person's answer, or the server is no relay.
-    Odd(anyhow::Error),
+    BadRequest(anyhow::Error),
+    /// Another failure: what was asked for does not exist, Basiq refused the person's answer, or the server is no
+    /// relay.
+    Failed(anyhow::Error),
 }
 
 /// The fields of a problem document (RFC 9457) that are shown.
@@ -216,9 +217,9 @@ impl RelayClient {
         Err(match status.as_u16() {
             429 | 500..=599 => RelayCallError::Away(told),
             // The relay found no fault in the request.
-            422 if problem.kind.ends_with("/mfa-refused") => RelayCallError::Odd(told),
-            400 | 401 | 403 | 413 | 415 | 422 => RelayCallError::Refused(told),
-            _ => RelayCallError::Odd(told),
+            422 if problem.kind.ends_with("/mfa-refused") => RelayCallError::Failed(told),
+            400 | 401 | 403 | 413 | 415 | 422 => RelayCallError::BadRequest(told),
+            _ => RelayCallError::Failed(told),
         })
     }
 }
@@ -227,7 +228,7 @@ async fn read<T: DeserializeOwned>(answer: Response, url: &str) -> Result<T, Rel
     let text = answer.text().await.map_err(|error| away(error, url))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{url} gave an answer that is not a relay's"))
-        .map_err(RelayCallError::Odd)
+        .map_err(RelayCallError::Failed)
 }
 
 fn away(error: reqwest::Error, url: &str) -> RelayCallError {
@@ -251,8 +252,8 @@ pub(super) fn unanswered(error: reqwest::Error, url: &str) -> anyhow::Error {
 impl From<RelayCallError> for CommandFailure {
     fn from(error: RelayCallError) -> Self {
         match error {
-            RelayCallError::Refused(error) => Self::usage(error),
-            RelayCallError::Away(error) | RelayCallError::Odd(error) => Self::failed(error),
+            RelayCallError::BadRequest(error) => Self::usage(error),
+            RelayCallError::Away(error) | RelayCallError::Failed(error) => Self::failed(error),
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn without_query(url: &CallbackUrl) -> String {
 pub(super) fn options(options: &WatchOptions) -> Vec<(&'static str, String)> {
     let told = Status::ALL
         .iter()
-        .filter(|status| options.events.tells(**status));
+        .filter(|status| options.events.includes(**status));
     let told: Vec<_> = told.map(|status| status.as_str()).collect();
     let everything = told.len() == Status::ALL.len();
     let all = [
@@ -72,7 +72,7 @@ pub(super) fn options(options: &WatchOptions) -> Vec<(&'static str, String)> {
                 .map(ToOwned::to_owned),
         ),
         ("Until step", options.until.clone()),
-        ("Tells only", (!everything).then(|| told.join(", "))),
+        ("Events only for", (!everything).then(|| told.join(", "))),
         ("Locale", Some(options.locale.as_str().to_owned())),
     ];
     let given = all

@@ -13,6 +13,6 @@ mod worker;
 pub use self::{
     follower::{FollowError, WatchFollower},
     registry::{FollowRegistry, MAX_FOLLOWERS_OF_WATCH},
-    snapshot::{StreamedEvent, WatchSnapshot},
+    snapshot::{SnapshotEvent, WatchSnapshot},
     worker::FollowWorker,
 };

@@ -18,14 +18,14 @@ pub struct WatchSnapshot {
     /// An estimate of how long the job takes, if known.
     pub eta: Option<Eta>,
     /// The events for the stream, oldest first.
-    pub events: Vec<StreamedEvent>,
+    pub events: Vec<SnapshotEvent>,
     /// A hash that changes whenever the job's steps or the watch's state change.
-    pub progress: u64,
+    pub progress_hash: u64,
 }
 
 /// An event as a stream sends it.
 #[derive(Debug)]
-pub struct StreamedEvent {
+pub struct SnapshotEvent {
     /// The event's id.
     pub id: EventId,
     /// The status of the job.
@@ -45,14 +45,14 @@ impl WatchSnapshot {
         details.watch.state.hash(&mut hasher);
         Self {
             eta,
-            events: details.events.iter().map(StreamedEvent::from).collect(),
-            progress: hasher.finish(),
+            events: details.events.iter().map(SnapshotEvent::from).collect(),
+            progress_hash: hasher.finish(),
             details,
         }
     }
 }
 
-impl From<&EventDetails> for StreamedEvent {
+impl From<&EventDetails> for SnapshotEvent {
     fn from(event: &EventDetails) -> Self {
         Self {
             id: event.id,

@@ -67,7 +67,7 @@ fn report(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Opti
         ..progress
     };
     let mut event = None;
-    if watch.request.options.events.tells(verdict.status) {
+    if watch.request.options.events.includes(verdict.status) {
         progress.sequence += 1;
         event = Some(event_of(watch, verdict, progress, context));
     }

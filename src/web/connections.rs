@@ -161,7 +161,7 @@ impl ConnectionActivity {
     }
 }
 
-/// A request in progress.
+/// A request in progress. Until it is dropped, its connection does not count as idle.
 #[derive(Debug)]
 pub(super) struct ActiveRequest(ConnectionActivity);
 

@@ -132,7 +132,7 @@ pub struct Bank {
     pub method: String,
 }
 
-/// A step as clients of the relay see it.
+/// A step of a job, as the latest look saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StepView {
     /// Basiq's title.

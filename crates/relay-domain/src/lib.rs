@@ -2,7 +2,8 @@
 //!
 //! `docs/GLOSSARY.md` explains the words of the API, the console and the log. These are the words that only the code uses:
 //!
-//! * **Outcome**: the meaning of a look: the job is still running, or there is something to report ([`Verdict`]).
+//! * **Outcome** ([`Outcome`]): the meaning of a look for one watch. The job is still running, or unknown because no
+//!   document came, or there is something to report ([`Verdict`]).
 //! * **Source** ([`EventSource`]): what an event reports on: a watch, a subscription or a forwarded webhook of Basiq's.
 //! * **Activity** ([`ActivityCounts`]): what the relays did over time, in numbers, for the console.
 //! * **Act** ([`AuditAct`]): what an operator did, as the audit log records it.

@@ -91,14 +91,14 @@ impl NoticeFilter {
 
     /// Returns whether the client wants notices of this kind.
     #[must_use]
-    pub fn tells(self, kind: NoticeKind) -> bool {
+    pub fn includes(self, kind: NoticeKind) -> bool {
         self.0 & Self::bit(kind) != 0
     }
 
     /// Returns the wanted kinds in the order of the API's documentation.
     pub fn kinds(self) -> impl Iterator<Item = NoticeKind> {
         let all = NoticeKind::ALL.iter().copied();
-        all.filter(move |kind| self.tells(*kind))
+        all.filter(move |kind| self.includes(*kind))
     }
 
     /// Returns the filter as a small number, for the store.
@@ -202,7 +202,7 @@ mod tests {
         let wanted = [NoticeKind::ConsentExpired, NoticeKind::UserRemoved];
         let filter = NoticeFilter::only(&wanted);
         for kind in NoticeKind::ALL {
-            assert_eq!(filter.tells(*kind), wanted.contains(kind), "{kind}");
+            assert_eq!(filter.includes(*kind), wanted.contains(kind), "{kind}");
         }
         assert_eq!(filter.kinds().collect::<Vec<_>>(), wanted);
         assert_eq!(NoticeFilter::only(NoticeKind::ALL), NoticeFilter::ALL);

@@ -81,7 +81,7 @@ impl Subscription {
         self.state == SubscriptionState::Active
             && self.request.user_id == notice.user_id
             && is_about_it
-            && self.request.notices.tells(notice.kind)
+            && self.request.notices.includes(notice.kind)
     }
 
     /// Returns whether the subscription is about this connection. Upper and lower case are the same.

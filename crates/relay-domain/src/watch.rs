@@ -71,7 +71,7 @@ impl EventFilter {
 
     /// Returns whether the client wants events with this status.
     #[must_use]
-    pub fn tells(self, status: Status) -> bool {
+    pub fn includes(self, status: Status) -> bool {
         self.0 & Self::bit(status) != 0
     }
 
@@ -211,7 +211,7 @@ impl Watch {
     }
 }
 
-/// The events that a watch has sent to its client so far.
+/// What a watch has reported so far. Its events may still wait for their delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ToldSoFar {
@@ -232,10 +232,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_tells_what_it_lists() {
+    fn a_filter_includes_what_it_lists() {
         let filter = EventFilter::only(&[Status::Success, Status::Delayed]);
-        assert!(filter.tells(Status::Success) && filter.tells(Status::Delayed));
-        assert!(!filter.tells(Status::Failed) && !filter.tells(Status::ActionRequired));
+        assert!(filter.includes(Status::Success) && filter.includes(Status::Delayed));
+        assert!(!filter.includes(Status::Failed) && !filter.includes(Status::ActionRequired));
         assert_eq!(EventFilter::from_bits(filter.bits()), filter);
         assert_eq!(EventFilter::only(Status::ALL), EventFilter::ALL);
     }

@@ -29,7 +29,7 @@ pub trait FollowStore: Send + Sync {
     async fn look_earlier(&self, looks: Vec<EarlierLook>) -> Result<(), StoreError>;
 }
 
-/// An earlier time for the next look at a job.
+/// An earlier time for the next look at a job that somebody follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EarlierLook {
     /// The job.

@@ -34,7 +34,7 @@ struct End {
 #[derive(Debug)]
 pub(super) struct FrameWriter {
     /// The hash of the progress that was sent last.
-    progress: Option<u64>,
+    progress_hash: Option<u64>,
     /// The last event that was sent, or that the caller had already seen.
     last_event: Option<EventId>,
     has_ended: bool,
@@ -51,7 +51,7 @@ impl FrameWriter {
             return None;
         }
         Some(Self {
-            progress: None,
+            progress_hash: None,
             last_event: seen.map(|event| event.id),
             has_ended: false,
         })
@@ -64,9 +64,9 @@ impl FrameWriter {
 
     /// Returns the next message for a snapshot, or `None` if nothing is left to send.
     pub(super) fn next(&mut self, snapshot: &WatchSnapshot, now: Timestamp) -> Option<Event> {
-        let is_first = self.progress.is_none();
-        if self.progress != Some(snapshot.progress) {
-            self.progress = Some(snapshot.progress);
+        let is_first = self.progress_hash.is_none();
+        if self.progress_hash != Some(snapshot.progress_hash) {
+            self.progress_hash = Some(snapshot.progress_hash);
             let event = progress(snapshot, now);
             return Some(if is_first { event.retry(RETRY) } else { event });
         }

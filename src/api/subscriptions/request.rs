@@ -128,7 +128,9 @@ mod tests {
     fn every_field_is_read() {
         let request = read(examples::subscription_request()).unwrap();
         assert_eq!(request.connection_id.unwrap().as_str(), "c-24ab");
-        assert!(request.events.tells(Status::Failed) && !request.events.tells(Status::Success));
+        assert!(
+            request.events.includes(Status::Failed) && !request.events.includes(Status::Success)
+        );
         let notices: Vec<_> = request.notices.kinds().collect();
         assert_eq!(
             notices,

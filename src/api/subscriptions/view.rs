@@ -74,7 +74,7 @@ impl From<SubscriptionDetails> for SubscriptionView {
             connection_id: request.connection_id,
             callback_url: request.callback_url.to_string(),
             events: statuses
-                .filter(|status| request.events.tells(*status))
+                .filter(|status| request.events.includes(*status))
                 .collect(),
             notices: request.notices.kinds().collect(),
             locale: request.locale,

@@ -15,7 +15,7 @@ use crate::api::{
     redeliver::{Queued, RedeliveryView},
     watch::{
         batch::BatchView,
-        view::{StreamedWatch, WatchPage, WatchView},
+        view::{WatchAndStream, WatchPage, WatchView},
     },
 };
 
@@ -28,8 +28,8 @@ fn assert_is<T: Serialize + DeserializeOwned>(example: &Value) {
 fn each_example_is_what_the_relay_would_write() {
     assert_is::<WatchView>(&examples::new_watch());
     assert_is::<WatchView>(&examples::watch());
-    assert_is::<StreamedWatch>(&examples::new_watch_and_stream());
-    assert_is::<StreamedWatch>(&examples::watch_and_stream());
+    assert_is::<WatchAndStream>(&examples::new_watch_and_stream());
+    assert_is::<WatchAndStream>(&examples::watch_and_stream());
     assert_is::<BatchView>(&examples::batch());
     assert_is::<WatchPage>(&examples::watch_page());
     assert_is::<RedeliveryView>(&examples::redelivery());

@@ -16,7 +16,7 @@ use crate::{
         watch::{
             TAG,
             request::{WatchRequestBody, parse},
-            view::StreamedWatch,
+            view::WatchAndStream,
         },
     },
     web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode},
@@ -39,10 +39,10 @@ const CAP_RETRY_SECONDS: u64 = 60;
     request_body(content = WatchRequestBody, description = "The job, and the callback for its events",
         example = json!(examples::watch_request())),
     responses(
-        (status = 202, description = "The watch is stored", body = StreamedWatch,
+        (status = 202, description = "The watch is stored", body = WatchAndStream,
             headers(("location" = String, description = "The watch's path")),
             example = json!(examples::new_watch_and_stream())),
-        (status = 200, description = "An equal watch is already open, and this is it", body = StreamedWatch,
+        (status = 200, description = "An equal watch is already open, and this is it", body = WatchAndStream,
             headers(("location" = String, description = "The watch's path")),
             example = json!(examples::watch_and_stream())),
     ),
@@ -98,7 +98,7 @@ fn answer(
     details: WatchDetails,
 ) -> Response {
     let location = [(header::LOCATION, format!("/watch/{}", details.watch.id))];
-    let watch = StreamedWatch::new(parts, client, details);
+    let watch = WatchAndStream::new(parts, client, details);
     (status, location, Json(watch)).into_response()
 }
 

@@ -12,7 +12,7 @@ use crate::{
         examples,
         watch::{
             NO_SUCH_WATCH, TAG,
-            view::{StreamedWatch, WatchPage, WatchView},
+            view::{WatchAndStream, WatchPage, WatchView},
             wait::{KnownVersion, respond, take_wait, wait_for_change},
         },
     },
@@ -39,7 +39,7 @@ use crate::{
             example = json!(examples::ETAG)),
     ),
     responses(
-        (status = 200, description = "The watch", body = StreamedWatch,
+        (status = 200, description = "The watch", body = WatchAndStream,
             headers(("etag" = String, description = "The version of the watch. It differs whenever the watch has changed")),
             example = json!(examples::watch_and_stream())),
         (status = 304, description = "The caller has the current version",

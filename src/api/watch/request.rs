@@ -154,8 +154,8 @@ mod tests {
         let request = read(examples::watch_request()).unwrap();
         assert_eq!(request.job_id.as_str(), "248b2883");
         assert_eq!(request.options.operation, Some(Operation::Create));
-        assert!(request.options.events.tells(Status::Success));
-        assert!(!request.options.events.tells(Status::Delayed));
+        assert!(request.options.events.includes(Status::Success));
+        assert!(!request.options.events.includes(Status::Delayed));
         assert_eq!(request.options.until.as_deref(), Some("retrieve-accounts"));
         assert_eq!(request.options.locale.as_str(), "en-AU");
         assert_eq!(request.options.metadata.as_str(), r#"{"order":7}"#);

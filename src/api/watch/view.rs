@@ -62,7 +62,7 @@ pub(crate) struct WatchView {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 #[schema(as = WatchAndStream)]
-pub(crate) struct StreamedWatch {
+pub(crate) struct WatchAndStream {
     /// The watch.
     #[serde(flatten)]
     pub watch: WatchView,
@@ -75,7 +75,7 @@ pub(crate) struct StreamedWatch {
     pub stream_url: String,
 }
 
-impl StreamedWatch {
+impl WatchAndStream {
     /// Creates the view of a client's watch, and signs the URL of its stream now.
     pub(super) fn new(parts: &ApiParts, client: &Client, details: WatchDetails) -> Self {
         let watch = WatchView::from(details);

@@ -18,7 +18,7 @@ use crate::{
         ApiParts,
         watch::{
             follow::follow,
-            view::{StreamedWatch, WatchView},
+            view::{WatchAndStream, WatchView},
         },
     },
     config::parse_duration,
@@ -86,7 +86,7 @@ pub(super) fn respond(
     if is_known {
         return (StatusCode::NOT_MODIFIED, tag).into_response();
     }
-    let watch = StreamedWatch::new(parts, client, details);
+    let watch = WatchAndStream::new(parts, client, details);
     (tag, Json(watch)).into_response()
 }
 

@@ -13,7 +13,7 @@ use crate::cli::{
     exit::CommandFailure,
     relay_client::{RelayCallError, RelayClient},
     watch::{
-        news::{SeenSoFar, WatchEnding, WatchNews, is_first_attempt_awaited},
+        news::{SeenSoFar, WatchDifference, WatchEnding, is_first_attempt_awaited},
         report::WatchReporter,
     },
     watch_document::{EventDocument, WatchDocument},
@@ -86,7 +86,7 @@ impl WatchPoller {
             self.reporter.tell(one, &redeliver)?;
             let question = self.watch.open_question();
             match (&one.news, question) {
-                (WatchNews::Event(event), Some(asked)) if event.id == asked.id => {
+                (WatchDifference::Event(event), Some(asked)) if event.id == asked.id => {
                     let asked = asked.clone();
                     self.tell_challenge(&asked).await?;
                 }
@@ -145,8 +145,8 @@ impl WatchPoller {
                 }
                 Err(
                     RelayCallError::Away(error)
-                    | RelayCallError::Refused(error)
-                    | RelayCallError::Odd(error),
+                    | RelayCallError::BadRequest(error)
+                    | RelayCallError::Failed(error),
                 ) => {
                     bail!(error)
                 }

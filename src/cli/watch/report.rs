@@ -13,7 +13,7 @@ use crate::cli::{
     output::{self, harmless},
     progress::StatusLine,
     terminal::{Screen, took},
-    watch::news::{TimedNews, WatchEnding, WatchNews},
+    watch::news::{TimedNews, WatchDifference, WatchEnding},
     watch_document::{EventDocument, WatchDocument},
 };
 
@@ -225,13 +225,15 @@ impl Style {
     fn describe(&self, one: &TimedNews, now: Timestamp) -> String {
         let (paint, time) = (self.paint, self.time(one.at.unwrap_or(now)));
         match &one.news {
-            WatchNews::Step(step) => format!(
+            WatchDifference::Step(step) => format!(
                 "{time}  step     {:<24}  {}",
                 harmless(&step.title),
                 paint.standing(&harmless(&step.status), 0)
             ),
-            WatchNews::Event(event) => format!("{time}  event    {}", self.describe_event(event)),
-            WatchNews::Attempt {
+            WatchDifference::Event(event) => {
+                format!("{time}  event    {}", self.describe_event(event))
+            }
+            WatchDifference::Attempt {
                 sequence,
                 attempt,
                 next_attempt_at,
@@ -255,7 +257,7 @@ impl Style {
                     took(attempt.duration_ms)
                 )
             }
-            WatchNews::Undelivered {
+            WatchDifference::Undelivered {
                 sequence, state, ..
             } => format!(
                 "{time}  event    {sequence} is {}",
@@ -295,7 +297,7 @@ mod tests {
         format!("2026-11-23T{text}Z").parse().unwrap()
     }
 
-    fn all_news() -> Vec<WatchNews> {
+    fn all_news() -> Vec<WatchDifference> {
         let attempt = |number, status: Option<u16>, error: Option<&str>| AttemptDocument {
             number,
             started_at: at("09:14:31"),
@@ -304,18 +306,18 @@ mod tests {
             error: error.map(ToOwned::to_owned),
             error_detail: status.is_none().then(|| "no answer in time".to_owned()),
         };
-        let tried = |attempt, next: Option<&str>| WatchNews::Attempt {
+        let tried = |attempt, next: Option<&str>| WatchDifference::Attempt {
             event_id: "evt_1".to_owned(),
             sequence: 1,
             attempt,
             next_attempt_at: next.map(at),
         };
         vec![
-            WatchNews::Step(StepDocument {
+            WatchDifference::Step(StepDocument {
                 title: "verify-credentials".to_owned(),
                 status: "failed\u{1b}[2J".to_owned(),
             }),
-            WatchNews::Event(EventDocument {
+            WatchDifference::Event(EventDocument {
                 id: "evt_1".to_owned(),
                 sequence: 1,
                 status: "failed".to_owned(),
@@ -329,7 +331,7 @@ mod tests {
             }),
             tried(attempt(1, Some(500), Some("refused")), Some("09:14:36")),
             tried(attempt(2, None, Some("timed-out")), None),
-            WatchNews::Undelivered {
+            WatchDifference::Undelivered {
                 event_id: "evt_1".to_owned(),
                 sequence: 1,
                 state: "dead".to_owned(),
@@ -345,9 +347,9 @@ mod tests {
         };
         let lines = all_news().into_iter().map(|news| {
             let at = match &news {
-                WatchNews::Event(event) => Some(event.timestamp),
-                WatchNews::Attempt { attempt, .. } => Some(attempt.started_at),
-                WatchNews::Step(_) | WatchNews::Undelivered { .. } => None,
+                WatchDifference::Event(event) => Some(event.timestamp),
+                WatchDifference::Attempt { attempt, .. } => Some(attempt.started_at),
+                WatchDifference::Step(_) | WatchDifference::Undelivered { .. } => None,
             };
             style.describe(&TimedNews { at, news }, self::at("09:14:29"))
         });

@@ -78,7 +78,7 @@ impl DeliveryWorker {
         log_attempt(due, &answer, next);
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
         let mut result = self.result_of(due, Some(answer.attempt), next);
-        result.took = Duration::try_from(now.duration_since(due.created_at)).ok();
+        result.since_event = Duration::try_from(now.duration_since(due.created_at)).ok();
         result.record.counts_against_host &= !answer.certificate_failed;
         self.unrecorded.push(result);
     }
@@ -138,7 +138,7 @@ impl DeliveryWorker {
         self.unrecorded.push(result);
     }
 
-    /// Returns what is recorded of a delivery, without a time that counts.
+    /// Returns what is recorded of a delivery, with `since_event` unset.
     fn result_of(
         &self,
         due: &DueDelivery,
@@ -156,7 +156,7 @@ impl DeliveryWorker {
             },
             client: due.client.clone(),
             host: due.callback_url.host().to_owned(),
-            took: None,
+            since_event: None,
             is_redelivery: due.attempts != due.round_attempts,
         }
     }

@@ -85,7 +85,7 @@ struct UnrecordedResult {
     /// The callback's host.
     host: String,
     /// The time from the event to the end of this attempt. None if no attempt was made.
-    took: Option<Duration>,
+    since_event: Option<Duration>,
     /// Whether somebody sent the event again by hand.
     is_redelivery: bool,
 }

@@ -54,8 +54,8 @@ pub(super) fn count(result: &UnrecordedResult, activity: &ActivityRecorder) {
     count_activity(result, activity);
     match next {
         AfterAttempt::Delivered => {
-            if let Some(took) = result.took {
-                histogram!("relay_settle_to_delivery_seconds").record(took);
+            if let Some(since_event) = result.since_event {
+                histogram!("relay_settle_to_delivery_seconds").record(since_event);
             }
         }
         AfterAttempt::Dead => counter!("relay_deliveries_dead_total").increment(1),
@@ -67,13 +67,13 @@ fn count_activity(result: &UnrecordedResult, activity: &ActivityRecorder) {
     let next = result.record.next;
     let accepted = next == AfterAttempt::Delivered;
     if let Some(attempt) = &result.record.attempt {
-        let took = result.took.filter(|_| accepted && !result.is_redelivery);
+        let counts = accepted && !result.is_redelivery;
         activity.count_attempt(&AttemptActivity {
             host: &result.host,
             client: result.client.as_deref(),
             accepted,
             took: attempt.duration,
-            since_event: took,
+            since_event: result.since_event.filter(|_| counts),
         });
     }
     if matches!(next, AfterAttempt::Dead | AfterAttempt::Expired) {

@@ -11,7 +11,7 @@ use metrics_process::Collector;
 use tokio_util::sync::CancellationToken;
 
 pub use self::label::BoundedLabel;
-use self::table::{EVENTS, METRICS, MetricKind};
+use self::table::{EVENTS, METRICS, MetricKind, MetricStart};
 use crate::telemetry::TelemetryError;
 
 /// The bucket bounds of every `*_seconds` metric, from a fast call to the last retry of a day.
@@ -89,14 +89,11 @@ fn install() -> Result<Metrics, metrics_exporter_prometheus::BuildError> {
 /// Creates counters with the value 0. If a counter first appeared with its first count, nobody could see that
 /// increase.
 fn begin_at_zero() {
-    for metric in METRICS
-        .iter()
-        .filter(|metric| metric.kind == MetricKind::Counter)
-    {
-        match metric.label {
-            None => {}
-            Some((_, [])) => counter!(metric.name).increment(0),
-            Some((label, values)) => {
+    for metric in METRICS {
+        match metric.start {
+            MetricStart::FirstValue => {}
+            MetricStart::Zero => counter!(metric.name).increment(0),
+            MetricStart::ZeroFor(label, values) => {
                 for value in values {
                     counter!(metric.name, label => *value).increment(0);
                 }

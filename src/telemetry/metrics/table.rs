@@ -15,9 +15,18 @@ pub(super) struct MetricEntry {
     pub(super) kind: MetricKind,
     pub(super) name: &'static str,
     pub(super) meaning: &'static str,
-    /// The label and the values that exist from the start, at 0. The values are empty if the metric has no label.
-    /// `None` if the metric appears with its first count.
-    pub(super) label: Option<(&'static str, &'static [&'static str])>,
+    pub(super) start: MetricStart,
+}
+
+/// When a metric appears.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MetricStart {
+    /// With its first value.
+    FirstValue,
+    /// At the start of the relay, with 0.
+    Zero,
+    /// At the start of the relay, with 0 for each of these values of a label.
+    ZeroFor(&'static str, &'static [&'static str]),
 }
 
 const fn metric(kind: MetricKind, name: &'static str, meaning: &'static str) -> MetricEntry {
@@ -25,18 +34,27 @@ const fn metric(kind: MetricKind, name: &'static str, meaning: &'static str) -> 
         kind,
         name,
         meaning,
-        label: None,
+        start: MetricStart::FirstValue,
     }
 }
 
-const fn counter(
+/// Returns a counter without a label.
+const fn counter(name: &'static str, meaning: &'static str) -> MetricEntry {
+    MetricEntry {
+        start: MetricStart::Zero,
+        ..metric(MetricKind::Counter, name, meaning)
+    }
+}
+
+/// Returns a counter for each of these values of a label.
+const fn counters(
     name: &'static str,
     label: &'static str,
     values: &'static [&'static str],
     meaning: &'static str,
 ) -> MetricEntry {
     MetricEntry {
-        label: Some((label, values)),
+        start: MetricStart::ZeroFor(label, values),
         ..metric(MetricKind::Counter, name, meaning)
     }
 }
@@ -70,20 +88,14 @@ pub(super) const METRICS: &[MetricEntry] = &[
     ),
     counter(
         "relay_store_commits_total",
-        "",
-        &[],
         "committed transactions of the store",
     ),
     counter(
         "relay_store_failures_total",
-        "",
-        &[],
         "units of work that the store failed to do, for example because the disk is full or the database is unreachable",
     ),
     counter(
         "relay_store_damage_total",
-        "",
-        &[],
         "times that a statement met damage in the database file",
     ),
     metric(
@@ -93,8 +105,6 @@ pub(super) const METRICS: &[MetricEntry] = &[
     ),
     counter(
         "relay_store_collisions_total",
-        "",
-        &[],
         "units of work that were repeated because of a conflict with another relay",
     ),
     metric(
@@ -107,7 +117,7 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "relay_http_request_seconds",
         "duration of HTTP requests, by route, method and status",
     ),
-    counter(
+    counters(
         "relay_reloads_total",
         "result",
         &["ok", "failed"],
@@ -118,7 +128,7 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "relay_console_logins_total",
         "log-ins to the console, by operator and result",
     ),
-    counter(
+    counters(
         "relay_lists_total",
         "result",
         &["listed", "unknown-user", "failed"],
@@ -131,8 +141,6 @@ pub(super) const METRICS: &[MetricEntry] = &[
     ),
     counter(
         "relay_discovered_jobs_total",
-        "",
-        &[],
         "jobs of subscribed users that became watches",
     ),
     metric(
@@ -145,7 +153,7 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "relay_polls_total",
         "looks (polls of one job), by result",
     ),
-    counter(
+    counters(
         "relay_job_looks_total",
         "job_type",
         &["connection", "report", "other"],
@@ -181,7 +189,7 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "relay_upstream_breaker_open",
         "1 while the circuit breaker towards Basiq is open",
     ),
-    counter(
+    counters(
         "relay_hints_total",
         "result",
         &[
@@ -206,11 +214,9 @@ pub(super) const METRICS: &[MetricEntry] = &[
     ),
     counter(
         "relay_unknown_error_codes_total",
-        "",
-        &[],
         "failed jobs whose error code the catalogue lacks",
     ),
-    counter(
+    counters(
         "relay_deliveries_total",
         "result",
         &[
@@ -236,7 +242,7 @@ pub(super) const METRICS: &[MetricEntry] = &[
     metric(
         MetricKind::Seconds,
         "relay_settle_to_delivery_seconds",
-        "time from the look that saw a job settle to the receiver's 2xx",
+        "time from the look or webhook that led to an event until the receiver's 2xx",
     ),
     metric(
         MetricKind::Seconds,
@@ -245,11 +251,9 @@ pub(super) const METRICS: &[MetricEntry] = &[
     ),
     counter(
         "relay_deliveries_dead_total",
-        "",
-        &[],
         "deliveries that were given up (dead)",
     ),
-    counter(
+    counters(
         "relay_alerts_total",
         "result",
         &["sent", "failed", "dropped"],

@@ -27,7 +27,7 @@ pub(crate) trait LoadBatch: Send + Sync + 'static {
     async fn find_all(&self, keys: &[Self::Key]) -> Result<EachResult<Self::Found>, StoreError>;
 }
 
-/// Loads the values of keys for callers of a batcher.
+/// The work of a batcher whose inputs are keys: finds the value of each distinct key by a [`LoadBatch`].
 pub(crate) struct BatchLoader<L>(pub(crate) L);
 
 impl<L: LoadBatch> BatchWork for BatchLoader<L> {

@@ -23,7 +23,7 @@ use crate::{
         watch::{
             TAG,
             create::{at_cap, fresh},
-            view::StreamedWatch,
+            view::WatchAndStream,
         },
     },
     web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode, ProblemDocument},
@@ -89,7 +89,7 @@ pub(crate) struct BatchItem {
     pub status: u16,
     /// The watch. Null if the item has a problem.
     #[schema(required = true)]
-    pub watch: Option<StreamedWatch>,
+    pub watch: Option<WatchAndStream>,
     /// The problem. Null if the item has a watch.
     #[schema(value_type = Option<ProblemDocument<'static>>, required = true)]
     pub problem: Option<Value>,
@@ -241,7 +241,7 @@ fn watch(
 ) -> BatchItem {
     BatchItem {
         status: status.as_u16(),
-        watch: Some(StreamedWatch::new(parts, client, details.clone())),
+        watch: Some(WatchAndStream::new(parts, client, details.clone())),
         problem: None,
     }
 }

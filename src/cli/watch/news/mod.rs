@@ -10,14 +10,14 @@ use crate::cli::watch_document::{
     AttemptDocument, DeliveryDocument, EventDocument, StepDocument, WatchDocument,
 };
 
-/// A change of the watch.
+/// A difference between two reads of a watch, which the command `watch` prints.
 #[derive(Debug, Clone, Serialize)]
 #[serde(
     tag = "kind",
     rename_all = "kebab-case",
     rename_all_fields = "camelCase"
 )]
-pub(super) enum WatchNews {
+pub(super) enum WatchDifference {
     /// A step is new or has changed.
     Step(StepDocument),
     /// A new event.
@@ -39,7 +39,7 @@ pub(super) enum WatchNews {
     },
 }
 
-impl WatchNews {
+impl WatchDifference {
     /// Returns whether a delivery failed and waits for its next attempt.
     pub(super) fn is_waiting_delivery(&self) -> bool {
         match self {
@@ -56,7 +56,7 @@ impl WatchNews {
 pub(super) struct TimedNews {
     /// `None` if it is not known. The change was then seen just now.
     pub(super) at: Option<Timestamp>,
-    pub(super) news: WatchNews,
+    pub(super) news: WatchDifference,
 }
 
 /// The parts of a watch that were already reported.
@@ -86,7 +86,7 @@ impl SeenSoFar {
             .filter(|(place, step)| self.steps.get(*place) != Some(step))
             .map(|(_, step)| TimedNews {
                 at,
-                news: WatchNews::Step(step.clone()),
+                news: WatchDifference::Step(step.clone()),
             })
             .collect();
         self.steps.clone_from(&watch.steps);
@@ -94,7 +94,7 @@ impl SeenSoFar {
             if !self.events.contains_key(&event.id) {
                 all.push(TimedNews {
                     at: Some(event.timestamp),
-                    news: WatchNews::Event(event.clone()),
+                    news: WatchDifference::Event(event.clone()),
                 });
             }
             let seen = self.events.entry(event.id.clone()).or_default();
@@ -120,7 +120,7 @@ impl SeenEvent {
             let is_latest = latest == Some(attempt.number);
             all.push(TimedNews {
                 at: Some(attempt.started_at),
-                news: WatchNews::Attempt {
+                news: WatchDifference::Attempt {
                     event_id: event.id.clone(),
                     sequence: event.sequence,
                     attempt: attempt.clone(),
@@ -134,7 +134,7 @@ impl SeenEvent {
         if undelivered != self.undelivered {
             all.extend(undelivered.clone().map(|state| TimedNews {
                 at: None,
-                news: WatchNews::Undelivered {
+                news: WatchDifference::Undelivered {
                     event_id: event.id.clone(),
                     sequence: event.sequence,
                     state,

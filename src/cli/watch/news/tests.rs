@@ -31,11 +31,11 @@ fn event(sequence: u32, status: &str, is_final: bool, delivery: &str, statuses: 
 }
 
 /// Describes a change in short.
-fn short(news: &WatchNews) -> String {
+fn short(news: &WatchDifference) -> String {
     match news {
-        WatchNews::Step(step) => format!("{} {}", step.title, step.status),
-        WatchNews::Event(event) => format!("event {} {}", event.sequence, event.status),
-        WatchNews::Attempt {
+        WatchDifference::Step(step) => format!("{} {}", step.title, step.status),
+        WatchDifference::Event(event) => format!("event {} {}", event.sequence, event.status),
+        WatchDifference::Attempt {
             sequence,
             attempt,
             next_attempt_at,
@@ -48,7 +48,7 @@ fn short(news: &WatchNews) -> String {
             };
             format!("attempt {} of {sequence}{more}", attempt.number)
         }
-        WatchNews::Undelivered {
+        WatchDifference::Undelivered {
             sequence, state, ..
         } => format!("{sequence} {state}"),
     }
