@@ -33,7 +33,7 @@ Exit codes: 0 queued, also if --dead found none; 1 there is no such watch, nothi
 pub(super) struct RedeliverArgs {
     #[command(flatten)]
     which: WhichEvents,
-    /// With --dead: send only events that died since then; a duration such as `30m`, `2h` or `7d`, or an RFC 3339 time.
+    /// Needed with --dead: send the events that died since then; a duration such as `30m`, `2h` or `7d`, or an RFC 3339 time.
     #[arg(long, value_name = "WHEN", value_parser = since, requires = "dead", conflicts_with = "watch")]
     since: Option<Since>,
     #[command(flatten)]

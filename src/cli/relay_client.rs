@@ -194,8 +194,8 @@ impl RelayClient {
     }
 
     /// Returns the command line that runs `command` about a watch at this relay. The key has to be in the environment.
-    pub(super) fn command_line(&self, command: &str, watch_id: &str) -> String {
-        let mut line = format!("{NAME} {command} {}", harmless(watch_id));
+    pub(super) fn command_line(&self, command: &str, argument: &str) -> String {
+        let mut line = format!("{NAME} {command} {}", harmless(argument));
         if self.base != *DEFAULT_RELAY {
             line = format!("{line} --relay {}", self.base);
         }

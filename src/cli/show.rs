@@ -56,6 +56,9 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), CommandFailure> {
         output::line(format!("  {}", how_to_answer(&command)))?;
     }
     if watch.last_event().is_some_and(waits_for_its_callback) {
+        let url = format!("'{}'", watch.callback_url.replace('\'', "%27"));
+        let test = relay.command_line("test-callback", &url);
+        output::line(format!("  find the cause: {test}"))?;
         let command = relay.command_line("redeliver", &watch.id);
         output::line(format!("  send it now: {command}"))?;
     }
@@ -180,9 +183,8 @@ impl WatchPrinter {
             (None, None) => "no answer".to_owned(),
         };
         let detail = attempt
-            .error_detail
-            .as_deref()
-            .map(|detail| format!(": {}", harmless(detail)))
+            .reason()
+            .map(|reason| format!(": {}", harmless(&reason)))
             .unwrap_or_default();
         format!(
             "        {}  {}  {answer} after {}{detail}",
@@ -224,7 +226,7 @@ mod tests {
     fn people_read_the_whole_story_of_a_watch() {
         let attempts = json!([
             { "number": 1, "startedAt": "2026-11-23T09:14:31Z", "durationMs": 12, "status": 500, "error": "status",
-              "errorDetail": null },
+              "errorDetail": null, "response": "\n db down\u{1b}[2J\nmore" },
             { "number": 2, "startedAt": "2026-11-23T09:14:36Z", "durationMs": 3, "status": null,
               "error": "connection-refused", "errorDetail": "port 9" },
         ]);
@@ -247,7 +249,7 @@ wch_1  settled
     1  2026-11-23 09:14:30  failed  verify-credentials  service-unavailable  → retry
       Your bank is not available right now.
       delivery dead
-        1  2026-11-23 09:14:31  500 after 12 ms
+        1  2026-11-23 09:14:31  500 after 12 ms: db down\u{fffd}[2J
         2  2026-11-23 09:14:36  connection-refused after 3 ms: port 9";
         assert_eq!(page.describe(&watch("dead", &attempts)), expected);
     }

@@ -2,14 +2,23 @@
 //! they are.
 
 use jiff::Timestamp;
-use relay_domain::{WatchId, WatchState};
+use relay_domain::{SubscriptionId, WatchId, WatchState};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::NAME;
 
+/// The maximum number of characters that are shown of a reason.
+const MAX_REASON: usize = 200;
+
 /// Parses the id of a watch on the command line. The error says where to find one.
 pub(super) fn watch_id(text: &str) -> Result<WatchId, String> {
     text.parse().map_err(|_| {
+        if text.starts_with(SubscriptionId::PREFIX) {
+            return format!(
+                "this is a subscription, and the command is about watches; `{NAME} list` shows those, and \
+                 `GET /subscriptions/{{id}}` and `GET /deliveries` show what became of a subscription's notices"
+            );
+        }
         format!(
             "a watch has an id of `{}` and 26 letters and digits; `{NAME} list` shows them, `{NAME} list --job JOB_ID` \
              those of one job",
@@ -98,6 +107,24 @@ pub(super) struct AttemptDocument {
     pub(super) error: Option<String>,
     #[serde(default, skip_serializing)]
     pub(super) error_detail: Option<String>,
+    /// The beginning of the response body.
+    #[serde(default, skip_serializing)]
+    pub(super) response: Option<String>,
+}
+
+impl AttemptDocument {
+    /// Returns why the attempt failed, as far as the receiver or the connection tells: the first line of the response,
+    /// or the exact failure.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.error.as_ref()?;
+        let response = self.response.as_deref().unwrap_or_default();
+        let line = response
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty());
+        let reason = self.error_detail.as_deref().or(line)?;
+        Some(reason.chars().take(MAX_REASON).collect())
+    }
 }
 
 impl WatchDocument {

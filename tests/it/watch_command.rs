@@ -250,6 +250,28 @@ async fn a_watch_that_is_there_already_is_followed_too_and_may_be_cancelled() {
 }
 
 #[tokio::test]
+async fn a_job_that_basiq_does_not_show_is_told_once_and_long_before_the_watch_ends() {
+    let play = Play::begin(&[]).await;
+    let mut watch = Running::new(play.command(&[]));
+    for begins in [
+        "watching job j-1",
+        "          callback http",
+        "          Basiq has not shown this job to the relay yet",
+    ] {
+        let line = watch.line().await.unwrap();
+        assert!(line.starts_with(begins), "{line}");
+    }
+    play.job_has(&[("verify-credentials", "success", Value::Null)]);
+    let next = watch.line().await.unwrap();
+    assert!(next.contains("step     verify-credentials"), "{next}");
+    while let Some(line) = watch.line().await {
+        assert!(!line.contains("has not shown"), "{line}");
+    }
+    assert_eq!(watch.end().await.0, Some(0));
+    play.end().await;
+}
+
+#[tokio::test]
 async fn a_relay_that_comes_back_is_asked_again() {
     let mut play = Play::begin(&[]).await;
     let address = play.relay.url.strip_prefix("http://").unwrap().to_owned();

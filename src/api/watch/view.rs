@@ -61,7 +61,6 @@ pub(crate) struct WatchView {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
-#[schema(as = WatchAndStream)]
 pub(crate) struct WatchAndStream {
     /// The watch.
     #[serde(flatten)]

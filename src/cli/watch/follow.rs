@@ -25,6 +25,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long the relay may be out of reach.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a job may stay unseen before the report says so.
+const UNSEEN: Duration = Duration::from_secs(3);
 /// The maximum wait for the first attempt of the last event. It is longer than the default time-out of an attempt.
 const LAST_ATTEMPT: Duration = Duration::from_secs(20);
 
@@ -64,9 +66,15 @@ impl WatchPoller {
 
     /// Prints each change until the watch ends. Returns how it ended.
     pub(super) async fn follow(&mut self) -> Result<WatchEnding> {
+        let (began, mut is_unseen_told) = (Instant::now(), false);
         let (mut wait, mut ended_at) = (SHORTEST, None);
         loop {
             let has_news = self.tell_news().await?;
+            let is_unseen = self.watch.steps.is_empty() && began.elapsed() >= UNSEEN;
+            if is_unseen && !is_unseen_told {
+                is_unseen_told = true;
+                self.reporter.unseen()?;
+            }
             if let Some(ending) = self.ending(&mut ended_at) {
                 self.reporter.ended(&ending, &self.command("redeliver"))?;
                 return Ok(ending);

@@ -188,6 +188,17 @@ impl WatchReporter {
         self.print_whole(&format!("{:INDENT$}{line}", ""))
     }
 
+    /// Reports that the relay has not seen the job at Basiq.
+    pub(super) fn unseen(&mut self) -> Result<()> {
+        if self.as_json {
+            return Ok(());
+        }
+        self.print(&format!(
+            "{:INDENT$}Basiq has not shown this job to the relay yet: is the job's id right?",
+            ""
+        ))
+    }
+
     /// Reports once that the relay is out of reach. The next other output resets this.
     pub(super) fn away(&mut self, error: &anyhow::Error) {
         if self.is_away_told {
@@ -247,9 +258,9 @@ impl Style {
                 let next = next_attempt_at
                     .map(|at| format!("; again at {}", self.screen.time(at)))
                     .unwrap_or_default();
-                let detail = attempt.error_detail.as_deref();
-                let detail = detail
-                    .map(|detail| format!("\n{:INDENT$}{}", "", harmless(detail)))
+                let detail = attempt
+                    .reason()
+                    .map(|reason| format!("\n{:INDENT$}{}", "", harmless(&reason)))
                     .unwrap_or_default();
                 format!(
                     "{time}  attempt  {} of event {sequence}: {answer} after {}{next}{detail}",
@@ -305,6 +316,7 @@ mod tests {
             status,
             error: error.map(ToOwned::to_owned),
             error_detail: status.is_none().then(|| "no answer in time".to_owned()),
+            response: None,
         };
         let tried = |attempt, next: Option<&str>| WatchDifference::Attempt {
             event_id: "evt_1".to_owned(),

@@ -10,6 +10,11 @@ use std::{
 };
 
 use basiq_relay::config::SETTINGS;
+use jiff::Timestamp;
+use relay_domain::{
+    SigningSecret,
+    signing::{self, SignatureHeaders},
+};
 
 const RUNBOOK: &str = include_str!("../../../docs/RUNBOOK.md");
 const TROUBLESHOOTING: &str = include_str!("../../../docs/TROUBLESHOOTING.md");
@@ -185,6 +190,24 @@ fn the_page_on_privacy_names_every_table() {
     for table in tables {
         assert!(page.contains(&format!("`{table}`")), "{table}");
     }
+}
+
+#[test]
+fn the_signature_that_the_page_of_the_api_shows_is_right() {
+    let page = include_str!("../../../docs/API.md");
+    let field = |name: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no line of {name}")).trim()
+    };
+    let headers = SignatureHeaders {
+        id: field("webhook-id:").to_owned(),
+        timestamp: field("webhook-timestamp:").to_owned(),
+        signature: field("webhook-signature:").to_owned(),
+    };
+    let at = Timestamp::from_second(headers.timestamp.parse().unwrap()).unwrap();
+    let secret = SigningSecret::parse(field("secret:")).unwrap();
+    signing::verify(&headers, field("body:"), &secret, at).unwrap();
+    assert!(signing::verify(&headers, "{}", &secret, at).is_err());
 }
 
 /// Returns the sections of the runbook by their alert.
