@@ -175,7 +175,7 @@ async fn subscribe(
         ),
         format!(
             "INSERT INTO due_lists (user_id, next_list_at) \
-             SELECT {text}, {now} + n * {interval} / {SUBSCRIPTIONS} FROM {numbers} numbers"
+             SELECT {text}, {now} + CAST(n AS BIGINT) * {interval} / {SUBSCRIPTIONS} FROM {numbers} numbers"
         ),
         "ANALYZE".to_owned(),
     ];
