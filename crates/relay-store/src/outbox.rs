@@ -47,8 +47,8 @@ pub trait OutboxStore: Send + Sync {
 pub struct HostLimits {
     /// The maximum number of attempts in flight to one host.
     pub per_host: usize,
-    /// The number of slots of `per_host` that cannot be used, by host. Hosts without any are left out. An attempt in
-    /// flight takes one slot. Slots that a silent host lost, and those that are kept for other deliveries, are taken too.
+    /// The number of slots that are taken, by host. Hosts without any are left out. Each attempt in flight takes one.
+    /// Slots that a silent host lost count as taken, and so do slots that other deliveries may use.
     pub taken: HashMap<String, usize>,
 }
 

@@ -160,7 +160,7 @@ fn wait_until_look_pays(
     // Both have the same buckets.
     for ((begin, end, ends), (.., announced)) in likely.buckets().zip(announced_ends.buckets()) {
         let announced = (known.hint_reliance * announced).min(ends);
-        // How many seconds all jobs together run in this bucket. Those that end do so in its middle.
+        // The seconds that all jobs together run in this bucket. A job that ends in it counts for half of it.
         let exposure = (end - begin) * (running - ends / 2.0).max(f64::MIN_POSITIVE);
         let hazard = EndHazard {
             silent: (ends - announced) / exposure,

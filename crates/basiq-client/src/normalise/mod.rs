@@ -1,6 +1,6 @@
 //! Turns a job document into one outcome, and provides the catalogue of codes and messages.
 //!
-//! The module is pure except for a log line about an unknown status: no other I/O, no clock, no randomness. A document passes through three functions. First [`read_job`]
+//! Apart from a log line about unknown statuses, the module is pure: no I/O, no clock, no randomness. A document passes through three functions. First [`read_job`]
 //! makes a snapshot of any JSON. Then [`find()`] derives the state of the job from its steps. Finally [`judge()`]
 //! decides which event one watch gets.
 //!

@@ -1,4 +1,4 @@
-//! Creates verdicts. Those that do not depend on a code of Basiq's are here as a whole.
+//! Creates verdicts. Each verdict that needs no code of Basiq's has a function of its own.
 
 use relay_domain::{Action, Status, Verdict};
 

@@ -25,12 +25,9 @@ pub(super) enum RecordScope {
 }
 
 impl RecordScope {
-    /// The scopes of a look, in the order in which they are tried.
-    pub(super) const OF_LOOK: &'static [Self] = &[
-        Self::Everything,
-        Self::WithoutStatistics,
-        Self::WithoutWatchRow,
-    ];
+    /// The smaller scopes of a look, in the order in which they are tried.
+    pub(super) const SMALLER_OF_LOOK: &'static [Self] =
+        &[Self::WithoutStatistics, Self::WithoutWatchRow];
 }
 
 /// The result of a batch.
@@ -43,11 +40,11 @@ pub(super) struct Salvaged<T> {
 
 impl SqliteStore {
     /// Does work for a whole batch. If it meets damage, halves the batch until only the damaged items are left out.
-    /// A single item is tried with each of the `scopes`, until one meets no damage.
+    /// A single item that meets damage is tried again with each of the `smaller` scopes.
     pub(super) async fn each_undamaged<I, T, W>(
         &self,
         items: &Arc<[I]>,
-        scopes: &[RecordScope],
+        smaller: &[RecordScope],
         work: W,
     ) -> Result<Salvaged<T>, StoreError>
     where
@@ -69,7 +66,7 @@ impl SqliteStore {
             if part.is_empty() {
                 continue;
             }
-            match self.part(items, part.clone(), scopes, work.clone()).await {
+            match self.part(items, part.clone(), smaller, work.clone()).await {
                 Ok(done) => salvaged.done.push(done),
                 Err(failure) if failure.is_damage() => match part.len() {
                     1 => salvaged.damaged.push(part.start),
@@ -84,12 +81,12 @@ impl SqliteStore {
         Ok(salvaged)
     }
 
-    /// Does work for a part of a batch. Only a single item is tried with further scopes.
+    /// Does work for a part of a batch. Only a single item is tried with `smaller` scopes.
     async fn part<I, T, W>(
         &self,
         items: &Arc<[I]>,
         part: Range<usize>,
-        scopes: &[RecordScope],
+        smaller: &[RecordScope],
         work: W,
     ) -> Result<T, StoreError>
     where
@@ -109,7 +106,7 @@ impl SqliteStore {
             }
         };
         let mut done = self.write(unit(RecordScope::Everything)).await;
-        for scope in scopes.iter().skip(1) {
+        for scope in smaller {
             match done {
                 Err(failure) if failure.is_damage() && part.len() == 1 => {
                     done = self.write(unit(*scope)).await;

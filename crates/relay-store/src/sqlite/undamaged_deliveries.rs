@@ -13,7 +13,7 @@ use crate::{
     sqlite::{
         SqliteStore, attempts, hosts,
         outbox::{CANDIDATES, HOSTS, full_hosts, oldest, take},
-        salvage::{RecordScope, readable},
+        salvage::readable,
         statement::{OwnedRow, execute, fetch_all, scalar},
     },
 };
@@ -56,11 +56,9 @@ impl SqliteStore {
         skip_damage(probing.await)?;
         let sources: Arc<[IdBytes]> = sources.into();
         let reading = self.reading();
-        let claimed = self.each_undamaged(
-            &sources,
-            &[RecordScope::Everything],
-            move |connection, part, _| take(connection, part, claim, &reading),
-        );
+        let claimed = self.each_undamaged(&sources, &[], move |connection, part, _| {
+            take(connection, part, claim, &reading)
+        });
         let claimed = claimed.await?;
         for place in claimed.damaged {
             if let Some(source) = sources.get(place) {
@@ -76,13 +74,12 @@ impl SqliteStore {
         &self,
         all: Arc<[AttemptResult]>,
     ) -> Result<(), StoreError> {
-        let recorded =
-            self.each_undamaged(&all, &[RecordScope::Everything], |connection, part, _| {
-                for wave in rules::waves(part) {
-                    attempts::record(connection, &wave)?;
-                }
-                Ok(())
-            });
+        let recorded = self.each_undamaged(&all, &[], |connection, part, _| {
+            for wave in rules::waves(part) {
+                attempts::record(connection, &wave)?;
+            }
+            Ok(())
+        });
         for place in recorded.await?.damaged {
             let Some(result) = all.get(place) else {
                 continue;

@@ -40,11 +40,9 @@ impl SqliteStore {
         let due = self.0.reader.read(move |c| due(c, claim, turn, &health));
         let due: Arc<[i64]> = due.await?.into();
         let health = self.0.health.clone();
-        let claimed = self.each_undamaged(
-            &due,
-            &[RecordScope::Everything],
-            move |connection, part, _| take(connection, part, claim, &health),
-        );
+        let claimed = self.each_undamaged(&due, &[], move |connection, part, _| {
+            take(connection, part, claim, &health)
+        });
         let claimed = claimed.await?;
         for place in claimed.damaged {
             if let Some(job) = due.get(place) {
@@ -63,7 +61,7 @@ impl SqliteStore {
         let dispatch = (NewDeliveries::default(), self.0.sealer.clone());
         let recorded = self.each_undamaged(
             &all,
-            RecordScope::OF_LOOK,
+            RecordScope::SMALLER_OF_LOOK,
             move |connection, part, scope| looks::record(connection, part, &dispatch, scope),
         );
         let recorded = recorded.await?;
