@@ -92,7 +92,7 @@ macro_rules! requeue_dead {
             "?3",
             concat!(
                 $owned,
-                " AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled') \
+                " AND e.state = 'dead' \
                  AND e.updated_at >= ?2 AND (e.kind <> 'job' OR w.state <> 'cancelled' \
                  AND NOT EXISTS (SELECT 1 FROM events n WHERE n.source_id = e.source_id \
                      AND n.event_id > e.event_id))"
@@ -107,7 +107,7 @@ macro_rules! reopen_dead {
             "UPDATE events SET state = 'pending', updated_at = ?3, \
              deadline = iif(deadline <= ?3, NULL, deadline) WHERE ",
             $owned,
-            " AND state = 'dead' AND state IN ('dead', 'expired', 'superseded', 'cancelled') \
+            " AND state = 'dead' \
              AND updated_at >= ?2 AND (kind <> 'job' OR EXISTS (SELECT 1 FROM outbox o \
              WHERE o.source_id = events.source_id AND o.event_id = events.event_id))"
         )

@@ -127,11 +127,7 @@ fn list_undelivered(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(listed!(
         "coalesce(w.callback_url, s.callback_url, m.callback_url)",
         "NULL",
-        concat!(
-            "events e",
-            callback_joins!(),
-            "WHERE e.state IN ('dead', 'expired', 'superseded', 'cancelled') AND e.state = '"
-        )
+        concat!("events e", callback_joins!(), "WHERE e.state = '")
     ));
     statement.push(query.state.as_str()).push("'");
     if let Some(owner) = query.owner {

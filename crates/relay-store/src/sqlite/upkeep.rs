@@ -68,9 +68,8 @@ const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM outbox WHERE ready_at <= ?1) AS due_deliveries, \
     (SELECT count(*) FROM outbox) AS pending_deliveries, \
     (SELECT count(*) FROM clients c CROSS JOIN events e ON e.client_id = c.client_id \
-     AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
-    + (SELECT count(*) FROM events e WHERE e.client_id = 0 \
-       AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
+     AND e.state = 'dead') \
+    + (SELECT count(*) FROM events e WHERE e.client_id = 0 AND e.state = 'dead') \
     AS dead_deliveries, \
     (SELECT count(*) FROM due_lists WHERE ready_at <= ?1) AS due_lists, \
     (SELECT count(*) FROM subscriptions WHERE ifnull(ended_at, 0) = 0) AS subscriptions, \
@@ -80,9 +79,8 @@ const COUNTS: &str = "SELECT \
 /// Counts each client's dead deliveries by the partial index of rare states. Client 0 owns the messages of Basiq's.
 pub(super) const DEAD: &str = "SELECT \
     (SELECT count(*) FROM clients c CROSS JOIN events e ON e.client_id = c.client_id \
-     AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
-    + (SELECT count(*) FROM events e WHERE e.client_id = 0 \
-       AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
+     AND e.state = 'dead') \
+    + (SELECT count(*) FROM events e WHERE e.client_id = 0 AND e.state = 'dead') \
     AS dead_deliveries";
 
 pub(super) const PAUSED_HOSTS: &str = "SELECT f.host, f.paused_since FROM failing_hosts f \

@@ -6,6 +6,9 @@
 -- Work is kept apart from history. `due_jobs`, `due_lists`, `outbox`, `outages` and `failing_hosts` have a row only
 -- while there is something to do, and claims change nothing else. `jobs`, `watches`, `subscriptions` and `events` tell
 -- what happened.
+--
+-- Conditions on the rows of `watches` and `events` use OR in place of IN: with more than two values, SQLite builds a
+-- temporary table each time it evaluates IN.
 
 CREATE TABLE clients (
     client_id       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,7 +54,8 @@ CREATE TABLE watches (
     -- JSON
     metadata      TEXT    NOT NULL,
     state         TEXT    NOT NULL
-        CHECK (state IN ('watching', 'awaiting-user', 'delayed', 'settled', 'cancelled')),
+        CHECK (state = 'watching' OR state = 'settled' OR state = 'awaiting-user' OR state = 'delayed'
+            OR state = 'cancelled'),
     -- JSON
     progress      TEXT    NOT NULL,
     created_at    INTEGER NOT NULL,
@@ -62,7 +66,7 @@ CREATE TABLE watches (
     traceparent   TEXT,
     -- the subscription that found the job; none if a client registered the watch
     subscription_id BLOB,
-    CHECK ((settled_at IS NULL) = (state IN ('watching', 'awaiting-user', 'delayed')))
+    CHECK ((settled_at IS NULL) = (state <> 'settled' AND state <> 'cancelled'))
 ) STRICT;
 
 -- The open watches of a job. A client has at most one for each job and callback.
@@ -142,11 +146,13 @@ CREATE INDEX seen_jobs_by_age ON seen_jobs (seen_at);
 CREATE TABLE events (
     event_id   BLOB    PRIMARY KEY,
     source_id  BLOB    NOT NULL,
-    kind       TEXT    NOT NULL DEFAULT 'job' CHECK (kind IN ('job', 'notice', 'message')),
+    kind       TEXT    NOT NULL DEFAULT 'job'
+        CHECK (kind = 'job' OR kind = 'notice' OR kind = 'message'),
     -- 0 if the event is no client's
     client_id  INTEGER NOT NULL,
-    state      TEXT    NOT NULL CHECK
-        (state IN ('pending', 'delivered', 'dead', 'expired', 'superseded', 'cancelled')),
+    state      TEXT    NOT NULL
+        CHECK (state = 'pending' OR state = 'delivered' OR state = 'dead' OR state = 'expired' OR state = 'superseded'
+            OR state = 'cancelled'),
     -- when the state last changed
     updated_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
@@ -161,9 +167,9 @@ CREATE INDEX events_of_source ON events (source_id, event_id);
 CREATE INDEX events_from_basiq ON events (created_at) WHERE kind <> 'job';
 -- For lists by state. Delivered events are so many that a list finds them among all events of the client's watches.
 CREATE INDEX events_undelivered ON events (state, updated_at, event_id)
-    WHERE state IN ('dead', 'expired', 'superseded', 'cancelled');
+    WHERE state = 'dead' OR state = 'expired' OR state = 'superseded' OR state = 'cancelled';
 CREATE INDEX events_undelivered_of_client ON events (client_id, state, updated_at, event_id)
-    WHERE state IN ('dead', 'expired', 'superseded', 'cancelled');
+    WHERE state = 'dead' OR state = 'expired' OR state = 'superseded' OR state = 'cancelled';
 
 -- Messages of Basiq's that are passed on, as they were received.
 CREATE TABLE messages (

@@ -214,6 +214,48 @@ async fn what_is_recorded_finds_its_rows_by_the_index_that_names_them() {
     }
 }
 
+/// Statements that run for each watch on its way.
+const OF_EACH_WATCH: [&str; 22] = [
+    registration::OPEN_WATCH,
+    registration::KNOWN,
+    registration::RESUME_JOB,
+    registration::MAKE_DUE,
+    registration::ADD_WATCH,
+    looks::HOLD,
+    looks::OPEN_WATCH,
+    looks::CHANGE_WATCH,
+    looks::ADD_EVENT,
+    looks::SUPERSEDE,
+    looks::QUEUE,
+    looks::WATCH_BLOCKER,
+    looks::RECORD_JOB,
+    looks::END_JOB_WITHOUT_WATCH,
+    looks::LOOK_AGAIN,
+    outbox::OLDEST,
+    outbox::LEASE,
+    outbox::CLAIMED,
+    attempts::TRIED,
+    attempts::RECORD,
+    attempts::UNQUEUE,
+    attempts::REQUEUE,
+];
+
+#[tokio::test]
+async fn a_statement_of_each_watch_builds_no_temporary_table() {
+    let (store, _home) = store().await;
+    for statement in OF_EACH_WATCH {
+        let program = sqlx::query(AssertSqlSafe(format!("EXPLAIN {statement}")))
+            .fetch_all(&store.0.readers)
+            .await
+            .unwrap();
+        let mut opcodes = program.iter().map(|row| row.get::<String, _>("opcode"));
+        assert!(
+            !opcodes.any(|opcode| opcode == "OpenEphemeral"),
+            "{statement}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn only_what_was_chosen_already_is_sorted() {
     let (store, _home) = store().await;
