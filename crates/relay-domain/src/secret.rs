@@ -35,8 +35,7 @@ impl SigningSecret {
 
     /// Parses a secret.
     pub fn parse(text: &str) -> Result<Self, SigningSecretError> {
-        let encoded = text.strip_prefix("whsec_").ok_or(SigningSecretError)?;
-        let key = STANDARD.decode(encoded).map_err(|_| SigningSecretError)?;
+        let key = decoded(text)?;
         if (24..=64).contains(&key.len()) {
             Ok(Self(text.to_owned().into()))
         } else {
@@ -58,10 +57,15 @@ impl SigningSecret {
         Ok(Self(format!("whsec_{}", STANDARD.encode(key)).into()))
     }
 
-    /// Returns the secret itself, to sign with, to store, or to show to its owner once.
+    /// Returns the secret itself, to store, or to show to its owner once.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
+    }
+
+    /// Returns the bytes that sign.
+    pub(crate) fn key(&self) -> Result<Vec<u8>, SigningSecretError> {
+        decoded(self.expose())
     }
 }
 
@@ -149,6 +153,12 @@ impl fmt::Debug for ApiKeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// Decodes the base64 after `whsec_`.
+fn decoded(text: &str) -> Result<Vec<u8>, SigningSecretError> {
+    let encoded = text.strip_prefix("whsec_").ok_or(SigningSecretError)?;
+    STANDARD.decode(encoded).map_err(|_| SigningSecretError)
 }
 
 fn random_bytes() -> [u8; 32] {
