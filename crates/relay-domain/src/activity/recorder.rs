@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use ulid::Ulid;
 
 use crate::{
@@ -62,6 +62,49 @@ pub struct AttemptActivity<'a> {
     pub since_event: Option<Duration>,
 }
 
+/// The periods that a count belongs to now. Nobody else counts meanwhile.
+struct CurrentPeriods<'p> {
+    now: Timestamp,
+    periods: MutexGuard<'p, Periods>,
+}
+
+impl CurrentPeriods<'_> {
+    fn count_result(
+        &mut self,
+        scopes: [ActivityScope; 2],
+        name: &str,
+        succeeded: bool,
+        took: Duration,
+    ) {
+        self.count(scopes, name, |counts| {
+            counts.add_result(succeeded);
+            counts.took.add(took);
+        });
+    }
+
+    fn count_for_all(&mut self, change: impl Fn(&mut ActivityCounts)) {
+        let scopes = [ActivityScope::Minute, ActivityScope::Hour];
+        self.count(scopes, ActivityTally::ALL, change);
+    }
+
+    fn count(
+        &mut self,
+        scopes: [ActivityScope; 2],
+        name: &str,
+        change: impl Fn(&mut ActivityCounts),
+    ) {
+        for scope in scopes {
+            let period = self
+                .periods
+                .entry((scope.start_of(self.now), scope))
+                .or_insert_with(PeriodCounts::new);
+            change(period.tally.counts_of(name));
+            period.is_changed = true;
+        }
+        forget_oldest(&mut self.periods);
+    }
+}
+
 impl ActivityRecorder {
     /// Creates a recorder with nothing counted.
     #[must_use]
@@ -74,7 +117,8 @@ impl ActivityRecorder {
 
     /// Counts an attempt.
     pub fn count_attempt(&self, attempt: &AttemptActivity<'_>) {
-        self.count_for_all(|counts| {
+        let mut current = self.current();
+        current.count_for_all(|counts| {
             counts.add_result(attempt.accepted);
             if let Some(took) = attempt.since_event {
                 counts.took.add(took);
@@ -82,29 +126,30 @@ impl ActivityRecorder {
         });
         let (accepted, took) = (attempt.accepted, attempt.took);
         let by_host = [ActivityScope::Host, ActivityScope::HostDay];
-        self.count_result(by_host, attempt.host, accepted, took);
+        current.count_result(by_host, attempt.host, accepted, took);
         if let Some(client) = attempt.client {
             let by_client = [ActivityScope::Client, ActivityScope::ClientDay];
-            self.count_result(by_client, client, accepted, took);
+            current.count_result(by_client, client, accepted, took);
         }
     }
 
     /// Counts deliveries that were given up.
     pub fn count_given_up(&self, deliveries: u64) {
         if deliveries > 0 {
-            self.count_for_all(|counts| counts.given_up += deliveries);
+            let count = |counts: &mut ActivityCounts| counts.given_up += deliveries;
+            self.current().count_for_all(count);
         }
     }
 
     /// Counts a look at a job.
     pub fn count_look(&self) {
-        self.count_for_all(|counts| counts.looks += 1);
+        self.current().count_for_all(|counts| counts.looks += 1);
     }
 
     /// Counts calls to Basiq, and those of them that failed.
     pub fn count_calls(&self, calls: u64, failed: u64) {
         if calls > 0 {
-            self.count_for_all(|counts| {
+            self.current().count_for_all(|counts| {
                 counts.calls += calls;
                 counts.failed_calls += failed;
             });
@@ -114,39 +159,15 @@ impl ActivityRecorder {
     /// Counts the end of a job of a bank. `took` is the time since the job's creation.
     pub fn count_job_end(&self, institution_id: &str, succeeded: bool, took: Duration) {
         let by_bank = [ActivityScope::Bank, ActivityScope::BankDay];
-        self.count_result(by_bank, institution_id, succeeded, took);
+        self.current()
+            .count_result(by_bank, institution_id, succeeded, took);
     }
 
-    fn count_result(
-        &self,
-        scopes: [ActivityScope; 2],
-        name: &str,
-        succeeded: bool,
-        took: Duration,
-    ) {
-        for scope in scopes {
-            self.count(scope, name, |counts| {
-                counts.add_result(succeeded);
-                counts.took.add(took);
-            });
+    fn current(&self) -> CurrentPeriods<'_> {
+        CurrentPeriods {
+            now: self.clock.now(),
+            periods: self.periods.lock(),
         }
-    }
-
-    fn count_for_all(&self, change: impl Fn(&mut ActivityCounts)) {
-        for scope in [ActivityScope::Minute, ActivityScope::Hour] {
-            self.count(scope, ActivityTally::ALL, &change);
-        }
-    }
-
-    fn count(&self, scope: ActivityScope, name: &str, change: impl Fn(&mut ActivityCounts)) {
-        let since = scope.start_of(self.clock.now());
-        let mut periods = self.periods.lock();
-        let period = periods
-            .entry((since, scope))
-            .or_insert_with(PeriodCounts::new);
-        change(period.tally.counts_of(name));
-        period.is_changed = true;
-        forget_oldest(&mut periods);
     }
 
     /// Returns the rows that changed since the latest call, with their counts so far. Forgets those of the past that
