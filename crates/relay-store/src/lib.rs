@@ -312,8 +312,8 @@ pub struct DueJob {
     pub lease: LeaseId,
     /// When the look became due.
     pub due_at: Timestamp,
-    /// What the relay remembers of the job.
-    pub memory: JobMemory,
+    /// What the relay remembers of the job. It is large, and jobs are moved often.
+    pub memory: Box<JobMemory>,
     /// The job's open watches; at least one.
     pub watches: Vec<Watch>,
     /// Whether the job waited for a bank that serves again.
@@ -343,7 +343,7 @@ pub struct Look {
     /// When the look was made.
     pub at: Timestamp,
     /// What to remember of the job.
-    pub memory: JobMemory,
+    pub memory: Box<JobMemory>,
     /// When to look next, if watches stay open. A watch that joined during the look makes the job due at once.
     pub next_look_at: Timestamp,
     /// How urgent the next look is.

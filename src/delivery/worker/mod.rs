@@ -71,7 +71,8 @@ pub struct DeliveryWorker {
 
 /// An attempt that has ended.
 struct EndedAttempt {
-    due: DueDelivery,
+    /// Boxed because it is large, and results are moved often.
+    due: Box<DueDelivery>,
     outcome: AttemptOutcome,
     permit: Permit,
 }
@@ -236,6 +237,7 @@ impl DeliveryWorker {
 
     fn start(&mut self, due: DueDelivery, permit: Permit) {
         let (sender, started_at) = (self.sender.clone(), self.clock.now());
+        let due = Box::new(due);
         self.in_flight.start(async move {
             // boxed because the future has kilobytes of state, which each wrapper would move
             let attempt = Box::pin(sender.attempt(&due, started_at));

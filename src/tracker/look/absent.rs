@@ -34,8 +34,9 @@ impl LookContext {
         let now = self.clock.now();
         let memory = JobMemory {
             look_without_hints_at: None,
-            ..due.memory.clone()
+            ..(*due.memory).clone()
         };
+        let memory = Box::new(memory);
         let look = LookInProgress { due, now, memory };
         match error {
             BasiqError::NotFound { .. } => (self.absent(look, Absence::Missing).await, "not-found"),

@@ -51,7 +51,7 @@ impl LookContext {
         let now = self.clock.now();
         let snapshot = normalise::read_job(document, now);
         let finding = normalise::find(&snapshot, None);
-        let memory = memory::observe(&due.memory, &snapshot, &finding, now);
+        let memory = Box::new(memory::observe(&due.memory, &snapshot, &finding, now));
         let mut look = LookInProgress { due, now, memory };
         let fetched = self.fetch_facts(&look, &finding).await;
         look.memory.phase = self.next_phase(&look, &finding, &fetched.bank, snapshot.updated);

@@ -58,7 +58,7 @@ struct LookContext {
 struct LookInProgress {
     due: DueJob,
     now: Timestamp,
-    memory: JobMemory,
+    memory: Box<JobMemory>,
 }
 
 /// The result of a look for all watches of a job.

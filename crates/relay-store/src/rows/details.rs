@@ -165,7 +165,7 @@ pub(crate) fn due_job(
 ) -> Result<DueJob, StoreError> {
     let cells = ColumnReader::of("jobs", "job_id", row);
     let job_id: JobId = cells.parse("job_id")?;
-    let memory: JobMemory = cells.json("memory")?;
+    let memory: Box<JobMemory> = cells.json("memory")?;
     let waits = cells.opt::<&str>("waits_for")?.is_some();
     Ok(DueJob {
         lease,

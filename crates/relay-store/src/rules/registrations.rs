@@ -289,7 +289,7 @@ fn new_job(new: &NewWatch, lease: LeaseId) -> DueJob {
         job_id: new.request.job_id.clone(),
         lease,
         due_at: new.now,
-        memory: JobMemory::default(),
+        memory: Box::default(),
         watches: Vec::new(),
         bank_is_back: false,
         hinted_at: None,

@@ -38,7 +38,7 @@ async fn asked(fixture: &Fixture, memory: JobMemory) -> WatchId {
     let id = fixture.watch("j1", at(0)).await;
     let job = fixture.claim_one(at(0)).await;
     let mut seen = look(&job, at(0));
-    seen.memory = memory;
+    *seen.memory = memory;
     assert!(fixture.record(seen).await);
     id
 }
@@ -87,7 +87,7 @@ async fn an_accepted_answer_holds_off_others_to_the_same_challenge_only() {
     assert_eq!(claim(&fixture, id, 5).await, AnswerClaim::Answering);
     let job = fixture.claim_one(at(2)).await;
     let mut seen = look(&job, at(2));
-    seen.memory = asking(2, Some("u-7"));
+    *seen.memory = asking(2, Some("u-7"));
     assert!(fixture.record(seen).await);
     assert_eq!(claim(&fixture, id, 3).await, claimed());
 }
@@ -100,7 +100,7 @@ async fn what_asks_nothing_cannot_be_answered() {
     assert_eq!(claim(&fixture, id, 0).await, nothing);
     let job = fixture.claim_one(at(0)).await;
     let mut seen = look(&job, at(0));
-    seen.memory = asking(1, None);
+    *seen.memory = asking(1, None);
     assert!(fixture.record(seen).await);
     assert_eq!(claim(&fixture, id, 1).await, AnswerClaim::UserUnknown);
     let other = add_client(&*fixture.store, "second").await;
@@ -109,7 +109,7 @@ async fn what_asks_nothing_cannot_be_answered() {
 
     let job = fixture.claim_one(at(60)).await;
     let mut seen = look(&job, at(60));
-    seen.memory = asking(1, Some("u-7"));
+    *seen.memory = asking(1, Some("u-7"));
     seen.changes = vec![change(&job.watches[0], Status::Failed, at(60))];
     assert!(fixture.record(seen).await);
     assert_eq!(claim(&fixture, id, 61).await, nothing);
