@@ -126,21 +126,25 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
                  'https://app.example/hook', 'app.example', 15, 'en', '{{}}', 'watching', '{{}}', n, n \
                  FROM {numbers} numbers"
             ),
-            count(kind).to_owned(),
+            derived(kind).to_owned(),
             "ANALYZE".to_owned(),
         ],
     )
     .await
 }
 
-/// Returns the statement that counts the watches, if no trigger counts them.
-fn count(kind: Kind) -> &'static str {
+/// Returns the statement that fills what the store keeps of its watches beside them: how many there are, or which are
+/// open.
+fn derived(kind: Kind) -> &'static str {
     match kind {
         Kind::Sqlite => {
             "INSERT INTO watch_counts (client_id, state, n) \
              SELECT client_id, state, count(*) FROM watches GROUP BY client_id, state"
         }
-        Kind::Postgres => "SELECT 1",
+        Kind::Postgres => {
+            "INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash) \
+             SELECT client_id, state, watch_id, job_id, decode(md5(callback_url), 'hex') FROM watches"
+        }
     }
 }
 
