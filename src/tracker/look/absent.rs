@@ -32,11 +32,8 @@ impl LookContext {
         error: &BasiqError,
     ) -> (Look, &'static str) {
         let now = self.clock.now();
-        let memory = JobMemory {
-            look_without_hints_at: None,
-            ..(*due.memory).clone()
-        };
-        let memory = Box::new(memory);
+        let mut memory = due.memory.clone();
+        memory.look_without_hints_at = None;
         let look = LookInProgress { due, now, memory };
         match error {
             BasiqError::NotFound { .. } => (self.absent(look, Absence::Missing).await, "not-found"),
