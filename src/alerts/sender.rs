@@ -53,7 +53,7 @@ impl AlertQueue {
     }
 }
 
-/// Where and how alerts are sent.
+/// The operator's URL for alerts, and the signing secret and retries of alerts.
 pub(super) struct AlertTarget {
     pub(super) single: SingleSender,
     pub(super) url: CallbackUrl,

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::value::{Allowed, admin_token};
 
-/// An operator and its token.
+/// An operator whom the settings name, with the token that the operator logs in with.
 #[derive(Debug, Clone)]
 pub struct OperatorToken {
     /// The line that names the operator, counted from 1.

@@ -57,7 +57,7 @@ pub(super) struct Shape {
     pub(super) path: String,
 }
 
-/// A text about one bar.
+/// The text that a chart shows when the pointer is over one bar.
 pub(super) struct BarHint {
     pub(super) x: usize,
     pub(super) text: String,
@@ -104,7 +104,7 @@ pub(super) fn bars(values: &[u64], below: &[u64], top: u64) -> String {
     path
 }
 
-/// An axis of durations. The distance between two lines is the same, and each is about ten times the one below.
+/// The vertical axis of a chart of durations, which is logarithmic. The distance between two lines is the same, and each is about ten times the one below.
 pub(super) struct DurationAxis {
     first: usize,
     last: usize,

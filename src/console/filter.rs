@@ -12,7 +12,8 @@ use crate::console::{fault::ErrorPage, names::ClientNames};
 /// The maximum length of a value in characters. Ids, host names and error codes are shorter.
 const LONGEST: usize = 255;
 
-/// A filter of a list. A part that is not set lets everything pass.
+/// Which rows of the lists of watches and deliveries an operator asked for, in the query of the URL. An unset field
+/// lets all rows pass.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConsoleFilter {
     client: Option<String>,

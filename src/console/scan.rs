@@ -35,7 +35,7 @@ pub(super) fn parse_position(text: &str) -> Option<DeliveryPosition> {
     Some((at, id.parse().ok()?))
 }
 
-/// How much to look for.
+/// When a search in a list stops: after how many rows found, or looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScanLimits {
     /// The maximum number of rows to find.
@@ -44,7 +44,7 @@ pub(super) struct ScanLimits {
     pub(super) looked_at: usize,
 }
 
-/// What was found.
+/// The rows that a search in a list found, and where the next search continues.
 pub(super) struct Scanned<T, P> {
     pub(super) found: Vec<T>,
     /// The number of rows that were looked at.

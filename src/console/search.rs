@@ -25,7 +25,7 @@ const MOST_WATCHES: usize = 500;
 const MOST_SUBSCRIPTIONS: usize = 20;
 const MOST_NOTICES: usize = 100;
 
-/// What a search found.
+/// Where the search field of the console leads: to a page, or to a list of watches.
 pub(super) enum Found {
     /// One thing that has a page of its own.
     Page(String),

@@ -52,7 +52,7 @@ pub struct CallBudget {
     pub in_flight: usize,
 }
 
-/// The state that request handlers fleet.
+/// What all requests to the console share.
 #[derive(Clone)]
 pub(super) struct ConsoleState {
     pub(super) parts: Arc<ConsoleParts>,

@@ -33,7 +33,7 @@ pub(super) struct TimelineEntry {
     pub(super) folded: Vec<TimelineEntry>,
 }
 
-/// A text that is unfolded and copied.
+/// A long text of a page, such as a body, which the operator can unfold and copy.
 pub(super) struct ShownText {
     /// The id of the text on the page.
     pub(super) id: String,

@@ -94,7 +94,7 @@ pub(super) struct PageContext {
     now: Timestamp,
 }
 
-/// The frame of every page.
+/// What every page of the console shows around its content: title, navigation, operator.
 pub(super) struct PageFrame {
     pub(super) title: String,
     pub(super) assets: &'static str,

@@ -92,7 +92,7 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
-/// An open connection.
+/// A connection that was just opened to a vetted address of a callback's host.
 pub(super) struct Dialed {
     pub(super) stream: Box<dyn ByteStream>,
     /// The vetted address of the peer.

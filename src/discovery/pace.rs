@@ -38,7 +38,7 @@ pub(super) enum ListAllowance {
     After(Duration),
 }
 
-/// Counts the pages after the first of all lists. Clones share the count.
+/// Counts the calls to Basiq that lists in progress make for their second and later pages. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FurtherPages(Arc<AtomicU32>);
 

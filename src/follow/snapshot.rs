@@ -23,7 +23,7 @@ pub struct WatchSnapshot {
     pub progress_hash: u64,
 }
 
-/// An event as a stream sends it.
+/// An event of a watch, as streams send it to browsers.
 #[derive(Debug)]
 pub struct SnapshotEvent {
     /// The event's id.

@@ -25,7 +25,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// The minimum time between two checks while other relays notify of changes.
 const CHECK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 
-/// Reads watches for their followers.
+/// Reads followed watches again when they have changed, and passes them to their followers.
 pub struct FollowWorker {
     store: Arc<dyn Store>,
     registry: FollowRegistry,

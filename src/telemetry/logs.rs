@@ -31,7 +31,7 @@ const SERVICE: &str = "basiq-relay";
 /// The maximum time that a stop waits for the collector to accept the last spans.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
-/// Keeps traces active. Dropping it sends the last spans to the collector.
+/// Exports traces while it exists. Dropping it sends the last spans to the collector.
 #[derive(Debug, Default)]
 #[must_use = "traces end when it is dropped"]
 pub struct Telemetry {

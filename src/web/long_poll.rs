@@ -14,7 +14,7 @@ use http::request::Parts;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// A call's permit, which the call can free before it waits. All clones share one state.
+/// The slot of a request among the limited number in progress. A long poll frees it before it waits. All clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct LongPoll(Arc<Inner>);
 

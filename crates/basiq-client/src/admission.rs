@@ -49,8 +49,8 @@ pub struct CallCapacity {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SentAt(pub(super) Instant);
 
-/// The middleware that admits calls. It handles every request each time it is sent, including token requests and
-/// retries.
+/// Makes each call to Basiq wait until the rate limit, the pauses and the breaker allow it. It handles every request
+/// each time it is sent, including token requests and retries.
 pub(super) struct AdmissionMiddleware {
     limiter: CallLimiter,
     fleet: Fleet,

@@ -37,7 +37,7 @@ pub(super) struct BreakerOpen {
     pub(super) remaining: Duration,
 }
 
-/// The breaker that all calls share.
+/// Stops calls to Basiq after several failed ones, and lets single calls test whether Basiq works again.
 #[derive(Debug)]
 pub(super) struct Breaker {
     circuit: Mutex<Circuit>,

@@ -51,6 +51,7 @@ pub(super) enum CallLimiter {
     Shared(SharedLimiter),
 }
 
+/// Takes the instants of calls from the row that all relays on one store share.
 pub(super) struct SharedLimiter {
     coordinator: Arc<dyn UpstreamCoordinator>,
     clock: Clock,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// Entries by id. When there are more than `most`, the oldest is forgotten.
+/// A map by id that forgets its oldest entry when there are more than `most`.
 #[derive(Debug)]
 pub(super) struct BoundedMap<T> {
     things: HashMap<String, T>,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 /// The maximum number of calls kept one by one. The counts include all calls.
 const REMEMBERED: usize = 100_000;
 
-/// One call.
+/// A request that the sandbox answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The time when the call came.
@@ -22,7 +22,7 @@ pub struct Call {
     pub ended: Timestamp,
 }
 
-/// The calls so far.
+/// Which requests the sandbox answered: how many of each kind, and the latest ones.
 #[derive(Debug, Clone, Default)]
 pub struct CallLog {
     counts: BTreeMap<(String, u16), u64>,

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
-/// A deliberate fault.
+/// What goes wrong on purpose, and for how many of the calls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     /// The kind of fault.

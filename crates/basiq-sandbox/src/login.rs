@@ -136,7 +136,7 @@ impl SandboxLogin {
     }
 }
 
-/// A bank login.
+/// What a person types into the form of their bank. It decides how the job of the connection ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BankLogin {
     pub(super) id: String,

@@ -53,7 +53,7 @@ impl EventSource {
     }
 }
 
-/// An event as the store keeps it.
+/// A change that a client is told of: the body to post, and until when to try.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// The id of the event, which is its `webhook-id`.

@@ -75,7 +75,7 @@ impl NoticeKind {
     }
 }
 
-/// The notices that a client wants.
+/// Which kinds of notices a subscription passes on to its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoticeFilter(u8);
 

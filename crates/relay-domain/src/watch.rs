@@ -167,7 +167,7 @@ pub struct WatchRequest {
     pub options: WatchOptions,
 }
 
-/// A watch as the store keeps it.
+/// A client's wish to be told of a job, and how far it has got.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
     /// The id of the watch.

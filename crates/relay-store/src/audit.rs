@@ -29,7 +29,7 @@ pub trait AuditStore: Send + Sync {
     async fn purge_acts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// An entry of the audit log.
+/// One line of the audit log: which operator did what, when, to what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
     /// The id of the entry. Ids sort by time.

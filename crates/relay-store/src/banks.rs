@@ -30,7 +30,7 @@ pub trait TrackerStore: JobStore + BankStore + DurationStore {}
 
 impl<S: JobStore + BankStore + DurationStore + ?Sized> TrackerStore for S {}
 
-/// A claimed bank.
+/// A bank in major outage that this relay has claimed, to look whether the bank works again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueBank {
     /// The bank.

@@ -60,7 +60,7 @@ pub struct WatchSearch {
     pub limit: usize,
 }
 
-/// A callback host whose latest attempt failed.
+/// A callback host whose latest attempt failed, for the console. After ten failures in a row it is paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailingHost {
     /// The host's name or address.

@@ -61,7 +61,7 @@ pub struct DeliveryQuery {
     pub limit: usize,
 }
 
-/// A delivery in a list.
+/// One row of a list of deliveries: what is sent to whom, and how the attempts went.
 #[derive(Debug, Clone)]
 pub struct DeliveryEntry {
     /// The client that owns the delivery. None for a message of Basiq's.

@@ -21,7 +21,7 @@ pub trait DiscoveryStore: Send + Sync {
     async fn next_list_due(&self) -> Result<Option<Timestamp>, StoreError>;
 }
 
-/// A claimed list.
+/// A person whose jobs this relay has claimed to list now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueList {
     /// The person, by Basiq's id.
@@ -67,7 +67,7 @@ pub enum ListResult {
     },
 }
 
-/// A job of a list.
+/// A job that a list showed, and that may become a watch of each subscription to the person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundJob {
     /// Basiq's id of the job.

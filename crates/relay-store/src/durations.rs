@@ -6,8 +6,8 @@ use relay_domain::{BasiqAverages, JobContext, JobEnd, KnownDurations};
 
 use crate::StoreError;
 
-/// Durations of jobs, for the tracker. The store keeps a bounded amount of data, however many banks, kinds of jobs
-/// and connections there are.
+/// Tells the tracker how long jobs of a bank usually take. The store keeps a bounded amount of data, however many
+/// banks, kinds of jobs and connections there are.
 #[async_trait]
 pub trait DurationStore: Send + Sync {
     /// Returns the known durations of jobs with such a context. Uses the statistics of all banks if the bank is

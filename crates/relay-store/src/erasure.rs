@@ -9,7 +9,7 @@ use crate::{
     audit::{AuditEntry, AuditedAct},
 };
 
-/// Erasure, for operators.
+/// Deletes all that the relay knows of a person or a connection, when an operator asks for it.
 #[async_trait]
 pub trait ErasureStore: Send + Sync {
     /// Deletes the watches, events, subscriptions, notices and forwarded messages of all clients that are about this

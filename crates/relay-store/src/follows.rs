@@ -8,7 +8,7 @@ use relay_domain::{Client, JobId, WatchId};
 
 use crate::{StoreError, WatchDetails};
 
-/// Watches as they change, for streams and for requests that wait. The methods that read watches take many at once,
+/// Reads watches for the streams and the long polls that follow them. The methods that read watches take many at once,
 /// because many are followed.
 #[async_trait]
 pub trait FollowStore: Send + Sync {

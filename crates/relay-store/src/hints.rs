@@ -9,7 +9,7 @@ use relay_domain::{BasiqId, CallbackUrl, signing::SignatureHeaders};
 
 use crate::{NewNotice, StoreError};
 
-/// Hints, for the API.
+/// Records hints: webhooks of Basiq's that make looks and lists due sooner.
 #[async_trait]
 pub trait HintStore: Send + Sync {
     /// Remembers a hint in one transaction. The same transaction makes the hint's open jobs and the list of its

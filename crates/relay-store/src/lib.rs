@@ -303,7 +303,7 @@ pub trait JobStore: Send + Sync {
     ) -> Result<u32, StoreError>;
 }
 
-/// A claimed job.
+/// A job that this relay has claimed to look at now, with its open watches.
 #[derive(Debug, Clone)]
 pub struct DueJob {
     /// The job.
@@ -333,7 +333,7 @@ pub enum Urgency {
     Normal,
 }
 
-/// The result of a look.
+/// What the store records after a look: what to remember, when to look next, and what changed for each watch.
 #[derive(Debug, Clone)]
 pub struct Look {
     /// The job.

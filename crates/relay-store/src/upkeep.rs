@@ -8,7 +8,7 @@ use relay_domain::WatchState;
 
 use crate::StoreError;
 
-/// Upkeep, for health checks, metrics and retention.
+/// Checks the store, counts what it holds, and deletes what is older than the retention.
 #[async_trait]
 pub trait UpkeepStore: Send + Sync {
     /// Checks that the store can be read and written. Makes a small write to the database that holds the watches.

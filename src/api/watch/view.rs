@@ -177,7 +177,7 @@ pub(crate) struct AttemptView {
     pub response: Option<String>,
 }
 
-/// A page of watches.
+/// The answer to a request for a list: some of the watches, and where the next request continues.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]

@@ -33,7 +33,7 @@ pub(super) struct ActivityCharts {
     pub(super) rows: Vec<PeriodRow>,
 }
 
-/// The numbers of one bar.
+/// A row of the table below a chart: what the relays did during one bar.
 pub(super) struct PeriodRow {
     pub(super) machine: String,
     pub(super) from: String,

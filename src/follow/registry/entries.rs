@@ -12,7 +12,7 @@ use crate::follow::{FollowError, WatchSnapshot};
 /// The maximum number of followers of one watch.
 pub const MAX_FOLLOWERS_OF_WATCH: usize = 1024;
 
-/// The watches that have followers.
+/// The state of the registry: each followed watch, and how many follow it.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     pub(super) watches: HashMap<WatchId, Entry>,
@@ -29,7 +29,7 @@ pub(super) struct Entries {
     is_closed: bool,
 }
 
-/// A watch that has followers.
+/// A followed watch: its followers, and what they were told last.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Distinguishes this entry from an earlier entry of the same watch.

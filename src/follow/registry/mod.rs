@@ -16,8 +16,8 @@ use crate::follow::{
     snapshot::{KnownByJob, with_eta},
 };
 
-/// The watches that have followers. The size is bounded by the number of followers, however much changes. All clones
-/// share one state.
+/// Brings changes of watches to the streams and long polls that follow them. The size is bounded by the number of
+/// followers, however much changes. All clones share one state.
 #[derive(Debug, Clone)]
 pub struct FollowRegistry(Arc<Shared>);
 

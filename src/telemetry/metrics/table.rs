@@ -9,7 +9,7 @@ pub(super) enum MetricKind {
     Seconds,
 }
 
-/// A metric.
+/// A row of the table: how a metric is named, counted and explained, and when `/metrics` first shows it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MetricEntry {
     pub(super) kind: MetricKind,

@@ -53,7 +53,8 @@ const ONE_CONNECTOR: &str = "filter=connector.id.eq(%27AU00000%27)";
 /// How long a call may wait in addition to its time limits: for its slot, and for the end of a short pause.
 const WAITING: Duration = Duration::from_secs(10);
 
-/// The client of Basiq. Cheap to clone. All clones share the token, the budget and the pause.
+/// Calls Basiq's API: jobs, lists, answers to challenges, the status of banks. Cheap to clone. All clones share the
+/// token, the budget and the pause.
 #[derive(Clone)]
 pub struct BasiqClient(Arc<Inner>);
 

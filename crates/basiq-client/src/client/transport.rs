@@ -34,7 +34,7 @@ pub(super) fn client(config: &BasiqConfig) -> reqwest::Result<Client> {
         .build()
 }
 
-/// The innermost middleware. It sends each request with a client that is replaced after ten seconds.
+/// Sends each request, as the innermost middleware. Its HTTP client is replaced after ten seconds.
 pub(super) struct Transport {
     config: BasiqConfig,
     current: Mutex<CurrentClient>,

@@ -42,7 +42,7 @@ pub struct JobList {
     pub is_complete: bool,
 }
 
-/// One job of a list.
+/// A job as Basiq's list of a person's jobs shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedJob {
     /// Basiq's id of the job.

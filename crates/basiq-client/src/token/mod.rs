@@ -64,7 +64,7 @@ fn is_sound(remaining: Duration) -> bool {
     remaining <= LONGEST_THROTTLED_PAUSE.max(KEY_PAUSE)
 }
 
-/// The parameters of a token request.
+/// What a request for an access token needs: the HTTP client, the endpoint and the API key.
 pub(super) struct TokenRequest {
     pub(super) http: ClientWithMiddleware,
     pub(super) url: Url,

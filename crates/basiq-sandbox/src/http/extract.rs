@@ -71,7 +71,7 @@ impl FromRequestParts<Sandbox> for BaseUrl {
     }
 }
 
-/// A request body that is a JSON object.
+/// The body of a request to the sandbox, which must be a JSON object.
 pub(super) struct JsonBody(Map<String, Value>);
 
 impl FromRequest<Sandbox> for JsonBody {

@@ -34,7 +34,7 @@ use crate::{
 /// The maximum number of users, of connections, of consents, of jobs and of events that are kept.
 const REMEMBERED: usize = 100_000;
 
-/// A person.
+/// A person as Basiq knows them: a profile, with the banks they connected and the consents they gave.
 #[derive(Debug, Clone)]
 pub(super) struct SandboxUser {
     pub(super) id: String,

@@ -11,7 +11,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The time-out of a ping.
 const PING: Duration = Duration::from_secs(1);
 
-/// The time of the latest eviction. Clones share it.
+/// When the relay last gave up all its older connections to the database. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Evictions(watch::Sender<Instant>);
 

@@ -4,7 +4,7 @@ use relay_domain::ActivityRow;
 
 use crate::{StoreError, error::unwritable, rows::IdBytes};
 
-/// A row of `activity`.
+/// What one relay did in one period, as the columns of `activity`.
 #[derive(Debug)]
 pub(crate) struct ActivityCells {
     pub(crate) scope: &'static str,

@@ -86,7 +86,7 @@ pub(crate) fn tried(results: &[&AttemptResult]) -> Vec<IdBytes> {
     events.collect()
 }
 
-/// The effect of an attempt.
+/// What an attempt, or its omission, does to its event: the new state and the time of the next attempt.
 pub(crate) struct AttemptEffect<'r> {
     pub(crate) result: &'r AttemptResult,
     pub(crate) found: AttemptedEvent,

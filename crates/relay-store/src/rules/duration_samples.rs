@@ -35,7 +35,8 @@ struct KindSamples {
     at: Timestamp,
 }
 
-/// All samples of looks. They are sorted, so that all relays write, and so lock, rows in the same order.
+/// How long the jobs of a batch of looks took. They are sorted, so that all relays write, and so lock, rows in the same
+/// order.
 #[derive(Default)]
 pub(crate) struct DurationSamples<'l> {
     /// By bank and job type.
@@ -44,7 +45,7 @@ pub(crate) struct DurationSamples<'l> {
     banks: BTreeMap<i64, BankRow<'l>>,
 }
 
-/// A connection and its bank.
+/// One row to store: at which bank a connection is. Jobs of that connection then use the durations of that bank.
 #[derive(Clone, Copy)]
 pub(crate) struct BankRow<'l> {
     pub(crate) slot: i64,
@@ -52,7 +53,7 @@ pub(crate) struct BankRow<'l> {
     pub(crate) institution_id: &'l str,
 }
 
-/// The key of a kind of jobs.
+/// A bank and a job type, whose durations are counted together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KindRow<'l> {
     pub(crate) institution_id: &'l str,
@@ -72,7 +73,7 @@ pub(crate) fn known_kinds<R: AnyRow>(rows: &[R]) -> Result<KnownDurationRows, St
     known.collect()
 }
 
-/// The new row of a kind.
+/// The durations to store for one bank and job type.
 pub(crate) struct DurationRow<'l> {
     pub(crate) institution_id: &'l str,
     pub(crate) job_type: &'l str,

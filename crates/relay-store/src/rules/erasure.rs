@@ -4,14 +4,14 @@ use sha2::{Digest, Sha256};
 
 use crate::{ErasureSubject, Look, rows::IdBytes};
 
-/// Under this key the store remembers an erased id. It is a hash, because the id itself must go.
+/// A hash under which the store remembers an erased id, because the id itself must go.
 pub(crate) type ErasureKey = [u8; 32];
 
 /// An erased id, and since when it is erased.
 pub(crate) type ErasedKey = (Vec<u8>, i64);
 
-/// The ids that an erasure is about. Basiq writes its ids in both cases, so each is here in its own form, in lower case
-/// and in upper case.
+/// The ids whose data an erasure deletes. Basiq writes its ids in both cases, so each is here in its own form, in lower
+/// case and in upper case.
 #[derive(Debug)]
 pub(crate) struct ErasedIds {
     /// The user. Empty if only a connection is erased.

@@ -40,7 +40,7 @@ pub(crate) fn held<'l, 'j>(
     looks.collect()
 }
 
-/// The row of a watch's change.
+/// What a look writes into one watch: its state, and what it has reported.
 pub(crate) struct ChangeRow<'l> {
     pub(crate) watch_id: IdBytes,
     pub(crate) job_id: &'l str,
@@ -65,7 +65,7 @@ pub(crate) fn change_rows<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<'l>>, 
     changes.collect()
 }
 
-/// The row of a new event.
+/// An event that a look adds to a watch, as the columns of `events` and `outbox`.
 pub(crate) struct NewEventRow {
     pub(crate) event_id: IdBytes,
     pub(crate) watch_id: IdBytes,
@@ -166,7 +166,7 @@ pub(crate) fn reports<'l>(looks: &[&'l Look]) -> (Vec<&'l str>, Vec<FailureRow<'
     (succeeded, failures.into_values().flatten().collect())
 }
 
-/// The new row of a job.
+/// What a look writes into its job, as the columns of `jobs` and `due_jobs`.
 pub(crate) struct JobRow<'l> {
     pub(crate) job_id: &'l str,
     pub(crate) memory: String,

@@ -7,7 +7,7 @@ use crate::{
     rows::{AnyRow, ColumnReader, IdBytes},
 };
 
-/// A delivery that may be claimed.
+/// A due delivery that a claim may take, if the limits of its host leave room.
 pub(crate) struct DeliveryCandidate {
     source_id: IdBytes,
     host: String,

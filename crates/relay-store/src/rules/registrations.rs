@@ -10,7 +10,7 @@ use crate::{
     rows::{AnyRow, ColumnReader, IdBytes},
 };
 
-/// The key of an open watch.
+/// What makes two registrations the same watch: job, client and callback.
 pub(crate) struct OpenRow<'n> {
     pub(crate) job_id: &'n str,
     pub(crate) client_id: i64,
@@ -41,7 +41,7 @@ pub(crate) struct ClientStanding {
     open: u64,
 }
 
-/// The standings of clients, by id.
+/// Whether each client may register more watches, by the client's id.
 pub(crate) type ClientStandings = HashMap<i64, ClientStanding>;
 
 pub(crate) fn standings<R: AnyRow>(rows: &[R]) -> Result<ClientStandings, StoreError> {
@@ -168,7 +168,7 @@ fn begun(new: &NewWatch) -> Watch {
     }
 }
 
-/// The row of a new watch.
+/// A watch to register, as the columns of `watches`.
 pub(crate) struct WatchRow<'n> {
     pub(crate) watch_id: IdBytes,
     pub(crate) client_id: i64,

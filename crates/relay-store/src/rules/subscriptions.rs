@@ -8,7 +8,7 @@ use crate::{
     error::unwritable, rows::IdBytes,
 };
 
-/// The row of a new subscription.
+/// A subscription to register, as the columns of `subscriptions`.
 pub(crate) struct SubscriptionRow<'n> {
     pub(crate) subscription_id: IdBytes,
     pub(crate) client_id: i64,
@@ -42,7 +42,7 @@ impl<'n> From<&'n NewSubscription> for SubscriptionRow<'n> {
     }
 }
 
-/// The row of a notice's event.
+/// An event that tells of a notice, with its body.
 pub(crate) struct NoticeRow {
     pub(crate) event_id: IdBytes,
     pub(crate) client_id: i64,

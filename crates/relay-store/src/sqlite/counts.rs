@@ -16,7 +16,7 @@ const LESS: &str = "UPDATE watch_counts SET n = n + ?3 WHERE client_id = ?1 AND 
 const MORE: &str = "INSERT INTO watch_counts (client_id, state, n) VALUES (?1, ?2, ?3) \
     ON CONFLICT (client_id, state) DO UPDATE SET n = n + excluded.n";
 
-/// Changes of the numbers of watches, by client and state.
+/// How much a transaction changes the stored numbers of watches, by client and state.
 #[derive(Default)]
 pub(super) struct WatchCounts(BTreeMap<(i64, &'static str), i64>);
 

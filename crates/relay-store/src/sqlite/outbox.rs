@@ -169,7 +169,7 @@ impl OutboxStore for SqliteStore {
     }
 }
 
-/// The parts that reading rows needs.
+/// Reads rows of the outbox: decrypts the signing secrets, and reports rows that are damaged.
 #[derive(Debug, Clone)]
 pub(super) struct RowContext {
     sealer: Sealer,

@@ -12,7 +12,7 @@ use crate::{
     sqlite::{SqliteStore, statement::SqlResult},
 };
 
-/// How much a unit of work writes. What is left out cannot meet damage.
+/// How much a unit of work writes to a damaged file. What is left out cannot meet damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordScope {
     /// All that there is to write.

@@ -5,7 +5,7 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-/// A table that both stores have.
+/// A table that `migrate-store` copies from SQLite to PostgreSQL.
 #[derive(Debug)]
 pub(super) struct MovedTable {
     pub(super) name: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct MovedTable {
     pub(super) is_numbered: bool,
 }
 
-/// A column that is moved.
+/// A column that `migrate-store` copies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MovedColumn {
     pub(super) name: &'static str,
@@ -25,7 +25,7 @@ pub(super) struct MovedColumn {
     instead: Option<&'static str>,
 }
 
-/// The type of a column's values.
+/// The type of a column that `migrate-store` copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ColumnKind {
     Text,

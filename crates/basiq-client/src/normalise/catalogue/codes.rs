@@ -57,7 +57,7 @@ impl FailureClass {
     }
 }
 
-/// The properties of one code.
+/// How the catalogue treats one error code of Basiq's, and what it tells the person.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeEntry {
