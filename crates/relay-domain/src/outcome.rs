@@ -92,6 +92,14 @@ pub enum Outcome {
     Tell(Box<Verdict>),
 }
 
+impl Outcome {
+    /// Returns whether the watch ends with this outcome.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Tell(verdict) if verdict.is_final)
+    }
+}
+
 /// A report about a job, complete except for the text shown to the person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {

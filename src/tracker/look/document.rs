@@ -67,7 +67,7 @@ impl LookContext {
         note_unknown_code(&look, &outcomes);
         let asks = normalise::expects_challenge(&snapshot);
         let context = &look.memory.context;
-        let mut found = self.durations_of(context).await;
+        let mut found = self.durations_after(&outcomes, context).await;
         let mut averages = None;
         if is_quiet(&look, &outcomes, asks) {
             averages = self.ask_averages(&found, context, now).await;

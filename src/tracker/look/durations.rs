@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use basiq_client::normalise::Finding;
 use jiff::Timestamp;
-use relay_domain::{BasiqAverages, ErrorChain, JobContext, JobSnapshot, clock::between};
+use relay_domain::{BasiqAverages, ErrorChain, JobContext, JobSnapshot, Outcome, clock::between};
 use relay_store::{DurationSample, DurationsFound};
 use tracing::{debug, warn};
 
@@ -19,8 +19,19 @@ use crate::tracker::{
 pub(super) const AVERAGES_LAST: Duration = Duration::from_hours(24);
 
 impl LookContext {
-    /// Returns what the store knows about jobs of the same kind, or nothing if the store fails.
-    pub(super) async fn durations_of(&self, context: &JobContext) -> DurationsFound {
+    /// Returns what the store knows about jobs of the same kind, or only the bank if no more is needed. Returns nothing
+    /// if the store fails.
+    pub(super) async fn durations_after(
+        &self,
+        outcomes: &[Outcome],
+        context: &JobContext,
+    ) -> DurationsFound {
+        if !needs_durations(outcomes, context) {
+            return DurationsFound {
+                institution_id: context.institution_id.clone(),
+                ..DurationsFound::default()
+            };
+        }
         self.store
             .durations_of(context)
             .await
@@ -67,6 +78,12 @@ impl LookContext {
     }
 }
 
+/// Returns whether the store must be asked for durations. After the last look at a job only its bank matters, which the
+/// job document may name.
+fn needs_durations(outcomes: &[Outcome], context: &JobContext) -> bool {
+    context.institution_id.is_none() || !outcomes.iter().all(Outcome::is_final)
+}
+
 /// Returns what the look teaches: how a settled job ended, and Basiq's averages if they were fetched.
 /// Failed jobs count too, because their end must also be noticed in time.
 pub(super) fn sample(
@@ -97,4 +114,38 @@ pub(super) fn sample(
         end,
         averages,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_domain::{Action, Status, Verdict};
+
+    use super::*;
+
+    fn told(is_final: bool) -> Outcome {
+        Outcome::Tell(Box::new(Verdict {
+            status: Status::Delayed,
+            action: Action::Wait,
+            is_final,
+            failed_step: None,
+            error_code: None,
+            message: String::new(),
+            retry_at: None,
+            detail: None,
+            challenge: None,
+        }))
+    }
+
+    #[test]
+    fn durations_are_needed_for_a_next_look_or_to_find_the_bank() {
+        let of_bank = |institution_id| JobContext {
+            institution_id,
+            ..JobContext::default()
+        };
+        let (known, unknown) = (of_bank(Some("AU00000".to_owned())), of_bank(None));
+        assert!(!needs_durations(&[told(true), told(true)], &known));
+        assert!(needs_durations(&[told(true), told(false)], &known));
+        assert!(needs_durations(&[told(true), Outcome::Running], &known));
+        assert!(needs_durations(&[told(true)], &unknown));
+    }
 }
