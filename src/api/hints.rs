@@ -188,16 +188,26 @@ async fn take(
         forward,
         ..hint(parts, &id, contents, notice, now).await?
     };
-    let HintOutcome::Taken {
-        jobs,
-        notices,
-        lists,
-    } = parts.store.take_hint(hint).await?
-    else {
-        if is_read {
-            count("again");
+    let (jobs, notices, lists) = match parts.store.take_hint(hint).await? {
+        HintOutcome::Taken {
+            jobs,
+            notices,
+            lists,
+        } => (jobs, notices, lists),
+        HintOutcome::Erased => {
+            info!(
+                hint.id = id,
+                "a webhook from Basiq is dropped: its person was erased just now"
+            );
+            count("nobody-watches");
+            return Ok(());
         }
-        return Ok(());
+        HintOutcome::Again => {
+            if is_read {
+                count("again");
+            }
+            return Ok(());
+        }
     };
     info!(
         hint.id = id,

@@ -72,6 +72,8 @@ pub enum HintSubject {
 pub enum HintOutcome {
     /// The hint was taken before.
     Again,
+    /// The person or the connection was erased after the hint arrived. So the hint changes nothing and tells nobody.
+    Erased,
     /// The hint is new.
     Taken {
         /// How many watched jobs are due because of it.

@@ -43,7 +43,8 @@ pub(super) const TRY_SOONER: &str =
 
 /// Queues ended events again, each in a new round. A deadline that has passed no longer counts. The number of the
 /// latest attempt is the last one in the list of attempts: texts in the list cannot contain this pattern. A notice
-/// waits if the outbox has another one of its subscription.
+/// waits if the outbox has another one of its subscription. That one is tried at once, because the other can go only
+/// after it.
 macro_rules! requeue {
     ($which:expr, $now:literal) => {
         concat!(
@@ -60,6 +61,10 @@ macro_rules! requeue {
                  f.state AS former_state, f.updated_at AS former_change), \
              unlisted AS (DELETE FROM undelivered_events WHERE ",
             matching!("undelivered_events", "again", is_listed!()),
+            "), sooner AS (UPDATE outbox o SET next_attempt_at = ",
+            $now,
+            " FROM again a WHERE ",
+            each!("o.source_id", "a.source_id"),
             "), queued AS (INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, \
                  pending_since, deadline, attempts) \
              SELECT e.source_id, e.event_id, e.client_id, \

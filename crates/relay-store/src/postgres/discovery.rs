@@ -1,10 +1,11 @@
 //! Lists of people's jobs: claims the due ones, and makes watches of the jobs that they found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::LeaseId;
+use sqlx::Row;
 
 use crate::{
     Claim, DiscoveryStore, DueJob, DueList, FoundJob, JobListResult, ListResult, NewWatch,
@@ -20,7 +21,7 @@ use crate::{
         subscriptions,
     },
     rows::{self, IdBytes, int, millis, time},
-    rules::{JobOfSubscription, jobs_of_subscriptions, watch_of},
+    rules::{JobHistory, JobOfSubscription, jobs_of_subscriptions, watch_of},
 };
 
 pub(super) const LEASE: &str = concat!(
@@ -43,12 +44,30 @@ pub(super) const HOLD: &str = "SELECT l.user_id FROM unnest($1::text[], $2::byte
     CROSS JOIN LATERAL (SELECT l.user_id FROM due_lists l \
         WHERE l.user_id = n.user_id AND l.lease_id = n.lease_id FOR UPDATE) l";
 
-/// Finds which jobs a subscription has seen, or its client already watches or watched for the same callback.
-pub(super) const KNOWN: &str = "SELECT n.job_id FROM unnest($2::text[]) n (job_id) \
-    WHERE EXISTS (SELECT 1 FROM seen_jobs s WHERE s.subscription_id = $1 AND s.job_id = n.job_id) \
-    OR (SELECT 1 FROM watches w WHERE w.job_id = n.job_id AND w.client_id + 0 = $3 \
-        AND w.callback_url = $4 \
-        AND NOT (w.state = 'cancelled' AND w.subscription_id IS NOT NULL) LIMIT 1) IS NOT NULL";
+/// True if the client has a watch of the job for the same callback of which it is true, or not true, that the watch was
+/// cancelled because its subscription ended.
+macro_rules! has_watch {
+    ($abandoned:literal) => {
+        concat!(
+            "(SELECT 1 FROM watches w WHERE w.job_id = n.job_id AND w.client_id + 0 = $3 \
+             AND w.callback_url = $4 \
+             AND (w.state = 'cancelled' AND w.settled_at >= (SELECT s.ended_at FROM subscriptions s \
+                 WHERE s.subscription_id = w.subscription_id)) ",
+            $abandoned,
+            " LIMIT 1) IS NOT NULL"
+        )
+    };
+}
+
+/// What is known of jobs: see [`JobHistory`].
+pub(super) const HISTORY: &str = concat!(
+    "SELECT n.job_id, (SELECT 1 FROM seen_jobs s \
+        WHERE s.subscription_id = $1 AND s.job_id = n.job_id) IS NOT NULL AS is_seen, ",
+    has_watch!("IS NOT TRUE"),
+    " AS is_watched, ",
+    has_watch!("IS TRUE"),
+    " AS was_abandoned FROM unnest($2::text[]) n (job_id)"
+);
 
 pub(super) const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) \
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
@@ -190,7 +209,7 @@ async fn hold<'l>(
 }
 
 /// Returns the watches of the jobs that are new to the person's subscriptions. Jobs that the client watches already
-/// count as seen.
+/// are noted as seen.
 async fn new_watches(
     connection: &mut PgSession<'_>,
     list: &JobListResult,
@@ -200,33 +219,61 @@ async fn new_watches(
     let mut new = Vec::new();
     for subscription in &active {
         let jobs = jobs_of_subscriptions(std::slice::from_ref(subscription), jobs);
-        let known = known(connection, &jobs).await?;
+        let histories = histories(connection, &jobs).await?;
+        let id = subscription.id.to_bytes();
+        let mut told = Vec::new();
         for found in jobs {
-            if !known.contains(found.job.job_id.as_str()) {
-                let watch = watch_of(&found, list.max_open, list.at);
-                new.push((watch, subscription.id.to_bytes()));
+            let job = found.job.job_id.as_str();
+            match histories.get(job) {
+                Some(history) if history.needs_watch() => {
+                    new.push((watch_of(&found, list.max_open, list.at), id));
+                }
+                Some(history) if !history.is_seen => {
+                    told.push((id, job, list.at.as_millisecond()));
+                }
+                Some(_) | None => {}
             }
         }
+        note_seen(connection, &told).await?;
     }
     Ok(new)
 }
 
-/// Returns which jobs of one subscription are not new.
-async fn known(
+/// Notes which jobs subscriptions have taken: the subscription, the job and the time.
+async fn note_seen(
+    connection: &mut PgSession<'_>,
+    seen: &[(IdBytes, &str, i64)],
+) -> Result<(), StoreError> {
+    if !seen.is_empty() {
+        sqlx::query(SEE)
+            .bind(columns(seen, |(subscription, ..)| *subscription))
+            .bind(columns(seen, |(_, job, _)| *job))
+            .bind(columns(seen, |(.., at)| *at))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Returns what is known of the jobs of one subscription, by their ids.
+async fn histories(
     connection: &mut PgSession<'_>,
     jobs: &[JobOfSubscription<'_>],
-) -> Result<HashSet<String>, StoreError> {
+) -> Result<HashMap<String, JobHistory>, StoreError> {
     let Some(first) = jobs.first() else {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     };
-    let known: Vec<String> = sqlx::query_scalar(KNOWN)
+    let rows = sqlx::query(HISTORY)
         .bind(first.subscription.id.to_bytes())
         .bind(columns(jobs, |found| found.job.job_id.as_str()))
         .bind(first.subscription.client_id.0)
         .bind(first.subscription.request.callback_url.as_str())
         .fetch_all(connection)
         .await?;
-    Ok(known.into_iter().collect())
+    let histories = rows
+        .iter()
+        .map(|row| Ok((row.try_get("job_id")?, JobHistory::read(row)?)));
+    histories.collect()
 }
 
 /// Notes the jobs of registered watches as seen. Jobs of clients that are at their cap are left to a later list.
@@ -237,24 +284,21 @@ async fn see(
     answers: Vec<Registration>,
 ) -> Result<RecordedLists, StoreError> {
     let mut recorded = RecordedLists::default();
-    let mut seen: Vec<(IdBytes, &NewWatch)> = Vec::new();
+    let mut seen = Vec::new();
     for ((new, subscription), answer) in new.iter().zip(of).zip(answers) {
+        let job = new.request.job_id.as_str();
+        let taken = (*subscription, job, new.now.as_millisecond());
         match answer {
             Registration::AtCap => recorded.waiting_for_room += 1,
             Registration::Revoked => {}
             Registration::Created(_) => {
                 recorded.watches += 1;
-                seen.push((*subscription, new));
+                seen.push(taken);
             }
-            Registration::Existing(_) => seen.push((*subscription, new)),
+            Registration::Existing(_) => seen.push(taken),
         }
     }
-    sqlx::query(SEE)
-        .bind(columns(&seen, |(subscription, _)| *subscription))
-        .bind(columns(&seen, |(_, new)| new.request.job_id.as_str()))
-        .bind(columns(&seen, |(_, new)| new.now.as_millisecond()))
-        .execute(connection)
-        .await?;
+    note_seen(connection, &seen).await?;
     Ok(recorded)
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use relay_domain::Actor;
 
 use crate::{
-    ErasureCounts, ErasureStore, ErasureSubject, Look, StoreError,
+    ErasureCounts, ErasureStore, ErasureSubject, Hint, Look, StoreError,
     postgres::{
         PgSession, PgStore,
         attempts::{LOCK_SUBSCRIPTIONS, QUEUE_NEXT},
@@ -20,8 +20,8 @@ use crate::{
     },
     rows::IdBytes,
     rules::{
-        ErasedIds, ErasedKey, ErasureKey, connection_in_notice, erased_at, keys_of_look,
-        messages_to_erase, slot,
+        ErasedIds, ErasedKey, ErasureKey, connection_in_notice, erased_at, keys_of_hint,
+        keys_of_look, messages_to_erase, slot,
     },
 };
 
@@ -45,6 +45,8 @@ pub(super) const REMEMBER: &str = concat!(
     " FROM unnest($1::bytea[]) k (subject) \
     ON CONFLICT (subject) DO UPDATE SET erased_at = excluded.erased_at"
 );
+
+pub(super) const ANY: &str = concat!("SELECT ", is_erasing!());
 
 pub(super) const ERASED: &str = "SELECT subject, erased_at FROM erasures WHERE subject = ANY($1)";
 
@@ -343,6 +345,25 @@ fn count(rows: i64) -> u64 {
 }
 
 /// Deletes the older watches of jobs that turn out to be about an erased person or connection. Returns the looks at
+/// Returns whether the person or the connection of a hint was erased since the hint arrived. An erasure that begins
+/// later waits for this transaction.
+pub(super) async fn is_erased(
+    connection: &mut PgSession<'_>,
+    hint: &Hint,
+) -> Result<bool, StoreError> {
+    let any: bool = sqlx::query_scalar(ANY).fetch_one(&mut *connection).await?;
+    if !any {
+        return Ok(false);
+    }
+    let keys: Vec<Vec<u8>> = keys_of_hint(hint).into_iter().map(Vec::from).collect();
+    let erased: Vec<ErasedKey> = sqlx::query_as(ERASED)
+        .bind(keys)
+        .fetch_all(connection)
+        .await?;
+    let since = hint.at.as_millisecond();
+    Ok(erased.iter().any(|(_, at)| *at >= since))
+}
+
 /// jobs that still have a watch. The caller has locked the jobs.
 pub(super) async fn without_erased<'l>(
     connection: &mut PgSession<'_>,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::{
     ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    postgres::{PgSession, PgStore, notices, row::plain, subscription_ends},
+    postgres::{PgSession, PgStore, erasure, notices, row::plain, subscription_ends},
     rows::{int, millis, millis_earlier},
     rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
 };
@@ -104,6 +104,9 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
         .bind(millis_earlier(hint.at, HINTS_REMEMBERED_FOR))
         .execute(&mut *connection)
         .await?;
+    if erasure::is_erased(connection, hint).await? {
+        return Ok(HintOutcome::Erased);
+    }
     if let Some(user) = &hint.removed_user {
         sqlx::query(LOCK_LIST)
             .bind(user.as_str())

@@ -96,6 +96,10 @@ pub(super) const ADD_WATCHES: &str = concat!(
     " RETURNING watch_id"
 );
 
+/// Makes a watch that a subscription found the client's own, so that it stays when the subscription ends.
+pub(super) const OWN: &str = "UPDATE watches SET subscription_id = NULL \
+    WHERE watch_id = $1 AND subscription_id IS NOT NULL";
+
 /// Registers watches in the database, and dispatches new jobs to the tracker.
 pub(super) struct PostgresRegistration {
     pub(super) pool: ConnectionPool,
@@ -175,7 +179,15 @@ pub(super) async fn register(
                         .flatten(),
                 };
                 let details = match id {
-                    Some(id) => details::find(connection, Some(new.client_id), id).await?,
+                    Some(id) => {
+                        if new.subscription_id.is_none() {
+                            sqlx::query(OWN)
+                                .bind(id.to_bytes())
+                                .execute(&mut *connection)
+                                .await?;
+                        }
+                        details::find(connection, Some(new.client_id), id).await?
+                    }
                     None => None,
                 };
                 existing_result(new, details)?

@@ -5,11 +5,7 @@ use relay_domain::ClientId;
 
 use crate::{
     StoreError,
-    postgres::{
-        PgSession,
-        indexes::{each, is_listed, matching, none},
-        watches,
-    },
+    postgres::{PgSession, indexes::none, watches},
     rows::IdBytes,
 };
 
@@ -33,23 +29,9 @@ pub(super) const REST_LISTS: &str = concat!(
 pub(super) const OPEN_WATCHES: &str = "SELECT watch_id, job_id FROM watches \
     WHERE subscription_id = $1 AND settled_at IS NULL";
 
-pub(super) const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = $1";
-
-pub(super) const CANCEL_NOTICES: &str = concat!(
-    "WITH former AS (SELECT event_id, state, updated_at FROM events \
-         WHERE source_id = $1 AND state IN ('pending', 'dead') FOR NO KEY UPDATE), \
-     ended AS (UPDATE events e SET state = 'cancelled', updated_at = $2 FROM former f WHERE ",
-    each!("e.event_id", "f.event_id"),
-    " RETURNING e.client_id, e.state, e.updated_at, e.event_id, f.state AS former_state, \
-         f.updated_at AS former_change), \
-     unlisted AS (DELETE FROM undelivered_events WHERE ",
-    matching!(
-        "undelivered_events",
-        "(SELECT * FROM ended WHERE former_state = 'dead')",
-        is_listed!()
-    ),
-    ") INSERT INTO undelivered_events SELECT client_id, state, updated_at, event_id FROM ended"
-);
+/// Makes the list of a person due, so that other subscriptions take the jobs of one that ended.
+pub(super) const LIST_SOON: &str = "UPDATE due_lists SET next_list_at = least(next_list_at, $2) \
+    WHERE user_id = (SELECT s.user_id FROM subscriptions s WHERE s.subscription_id = $1)";
 
 pub(super) const ACTIVE_OF_CLIENT: &str =
     "SELECT subscription_id FROM subscriptions WHERE client_id = $1 AND coalesce(ended_at, 0) = 0";
@@ -73,12 +55,15 @@ pub(super) async fn end(
     watches::lock_jobs(connection, &jobs).await?;
     close(connection, subscription, now).await?;
     watches::cancel(connection, &watches, &jobs, now).await?;
-    sqlx::query(UNQUEUE)
-        .bind(subscription)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(CANCEL_NOTICES)
-        .bind(subscription)
+    if !watches.is_empty() {
+        sqlx::query(LIST_SOON)
+            .bind(subscription)
+            .bind(now.as_millisecond())
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query(watches::CANCEL_EVENTS)
+        .bind([subscription].as_slice())
         .bind(now.as_millisecond())
         .execute(connection)
         .await?;

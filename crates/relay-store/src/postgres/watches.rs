@@ -10,7 +10,7 @@ use crate::{
     audit::AuditedAct,
     postgres::{
         PgSession, PgStore, details,
-        indexes::{is_open, is_unwatched, matching},
+        indexes::{each, is_listed, is_open, is_unwatched, matching},
     },
     rows::{IdBytes, int},
 };
@@ -35,12 +35,27 @@ pub(super) const CANCEL_WATCHES: &str = concat!(
 pub(super) const LOCK_QUEUED: &str =
     "SELECT 1 FROM outbox WHERE source_id = ANY($1) ORDER BY event_id FOR UPDATE";
 
-pub(super) const CANCEL_EVENTS: &str = "WITH queued AS \
-        (DELETE FROM outbox WHERE source_id = ANY($1) RETURNING event_id), \
-    ended AS (UPDATE events SET state = 'cancelled', updated_at = $2 \
-        WHERE event_id = ANY(ARRAY(SELECT event_id FROM queued)) \
-        RETURNING client_id, state, updated_at, event_id) \
-    INSERT INTO undelivered_events SELECT * FROM ended";
+/// Locks watches, so that none of their events is queued again meanwhile.
+pub(super) const LOCK_WATCHES: &str =
+    "SELECT 1 FROM watches WHERE watch_id = ANY($1) ORDER BY watch_id FOR NO KEY UPDATE";
+
+/// Cancels the events of watches or of subscriptions that were not delivered. A dead one could be queued again.
+pub(super) const CANCEL_EVENTS: &str = concat!(
+    "WITH unqueued AS (DELETE FROM outbox WHERE source_id = ANY($1)), \
+     former AS (SELECT event_id, state, updated_at FROM events \
+         WHERE source_id = ANY($1) AND state IN ('pending', 'dead') FOR NO KEY UPDATE), \
+     ended AS (UPDATE events e SET state = 'cancelled', updated_at = $2 FROM former f WHERE ",
+    each!("e.event_id", "f.event_id"),
+    " RETURNING e.client_id, e.state, e.updated_at, e.event_id, f.state AS former_state, \
+         f.updated_at AS former_change), \
+     unlisted AS (DELETE FROM undelivered_events WHERE ",
+    matching!(
+        "undelivered_events",
+        "(SELECT * FROM ended WHERE former_state = 'dead')",
+        is_listed!()
+    ),
+    ") INSERT INTO undelivered_events SELECT client_id, state, updated_at, event_id FROM ended"
+);
 
 pub(super) const REST_JOBS: &str = concat!(
     "DELETE FROM due_jobs d WHERE job_id = ANY($1) AND lease_id IS NULL AND ",
@@ -190,7 +205,7 @@ pub(super) async fn lock_jobs(
     Ok(())
 }
 
-/// Cancels the open ones among these watches, and the pending events of all of them. The caller has locked their
+/// Cancels the open ones among these watches, and the undelivered events of all of them. The caller has locked their
 /// jobs.
 pub(super) async fn cancel(
     connection: &mut PgSession<'_>,
@@ -198,6 +213,10 @@ pub(super) async fn cancel(
     jobs: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    sqlx::query(LOCK_WATCHES)
+        .bind(watches)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(CANCEL_WATCHES)
         .bind(watches)
         .bind(now.as_millisecond())

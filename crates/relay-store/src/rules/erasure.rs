@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{ErasureSubject, Look, rows::IdBytes};
+use crate::{ErasureSubject, Hint, HintSubject, Look, rows::IdBytes};
 
 /// A hash under which the store remembers an erased id, because the id itself must go.
 pub(crate) type ErasureKey = [u8; 32];
@@ -115,6 +115,21 @@ pub(crate) fn keys_of_look(look: &Look) -> Vec<ErasureKey> {
     let connection = context.connection_id.iter();
     user.chain(connection.map(|id| connection_key(id)))
         .collect()
+}
+
+/// Returns the keys of the person and of the connection that a hint is about.
+pub(crate) fn keys_of_hint(hint: &Hint) -> Vec<ErasureKey> {
+    let (user, connection) = match &hint.subject {
+        None => (None, None),
+        Some(HintSubject::User(user)) => (Some(user), None),
+        Some(HintSubject::Connection {
+            connection_id,
+            user_id,
+        }) => (user_id.as_ref(), Some(connection_id)),
+    };
+    let user = user.map(|id| key("user", id));
+    let connection = connection.map(|id| connection_key(id));
+    user.into_iter().chain(connection).collect()
 }
 
 /// Returns when the person or the connection of a look was erased, the later time of both.

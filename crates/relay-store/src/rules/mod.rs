@@ -32,7 +32,7 @@ pub(super) use self::{
     },
     erasure::{
         ErasedIds, ErasedKey, ErasureKey, connection_in_notice, connection_key, erased_at,
-        keys_of_look, messages_to_erase,
+        keys_of_hint, keys_of_look, messages_to_erase,
     },
     hints::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key},
     hosts::{
@@ -50,8 +50,8 @@ pub(super) use self::{
         watch_rows,
     },
     subscriptions::{
-        JobOfSubscription, SubscriptionRow, jobs_of_subscriptions, message_row, notice_row,
-        watch_of,
+        JobHistory, JobOfSubscription, SubscriptionRow, jobs_of_subscriptions, message_row,
+        notice_row, watch_of,
     },
 };
 

@@ -5,7 +5,8 @@ use relay_domain::{BasiqId, Event, EventId, Subscription, WatchId, WatchOptions,
 
 use crate::{
     ForwardedMessage, FoundJob, MessageSummary, NewNotice, NewSubscription, NewWatch, StoreError,
-    error::unwritable, rows::IdBytes,
+    error::unwritable,
+    rows::{AnyRow, ColumnReader, IdBytes},
 };
 
 /// A subscription to register, as the columns of `subscriptions`.
@@ -125,6 +126,34 @@ fn concerns(subscription: &Subscription, job: &FoundJob) -> bool {
         .ended_at
         .is_some_and(|ended_at| ended_at.as_second() < subscription.created_at.as_second());
     subscription.covers(job.connection_id.as_deref()) && !ended_before
+}
+
+/// What the store knows of a job that a list shows, for one subscription.
+#[derive(Default)]
+pub(crate) struct JobHistory {
+    /// Whether an earlier list of the subscription took the job.
+    pub(crate) is_seen: bool,
+    /// Whether the client watches or watched the job for the same callback.
+    pub(crate) is_watched: bool,
+    /// Whether such a watch was cancelled because another subscription ended, before it told the end of the job.
+    pub(crate) was_abandoned: bool,
+}
+
+impl JobHistory {
+    /// Reads the history from a row.
+    pub(crate) fn read(row: &dyn AnyRow) -> Result<Self, StoreError> {
+        let cells = ColumnReader::of("watches", "job_id", row);
+        Ok(Self {
+            is_seen: cells.get("is_seen")?,
+            is_watched: cells.get("is_watched")?,
+            was_abandoned: cells.get("was_abandoned")?,
+        })
+    }
+
+    /// Returns whether the subscription needs a watch of the job.
+    pub(crate) fn needs_watch(&self) -> bool {
+        !self.is_watched && (!self.is_seen || self.was_abandoned)
+    }
 }
 
 /// Builds the watch of a job that a subscription found.

@@ -58,7 +58,7 @@ pub(super) const TRY_SOONER: &str = "UPDATE outbox SET next_attempt_at = ?2 \
     WHERE source_id = (SELECT source_id FROM events WHERE event_id = ?1) AND event_id = ?1";
 
 /// Queues events once more, each in a new round. A deadline that has passed no longer counts. A notice waits if the
-/// outbox has another one of its subscription, so the oldest one goes first.
+/// outbox has another one of its subscription. That one is tried at once, because the other can go only after it.
 macro_rules! requeue {
     ($now:literal, $which:expr) => {
         concat!(
@@ -76,7 +76,8 @@ macro_rules! requeue {
             callback_joins!(),
             "WHERE ",
             $which,
-            " ORDER BY e.event_id ON CONFLICT (source_id) DO NOTHING"
+            " ORDER BY e.event_id ON CONFLICT (source_id) DO UPDATE SET \
+             next_attempt_at = excluded.next_attempt_at"
         )
     };
 }

@@ -10,11 +10,11 @@ use crate::{
     RecordedLists, Registration, StoreError,
     dispatch::NewWorkClaim,
     rows::{self, IdBytes, int, millis_later},
-    rules::{JobOfSubscription, jobs_of_subscriptions, watch_of},
+    rules::{JobHistory, JobOfSubscription, jobs_of_subscriptions, watch_of},
     sqlite::{
         SqliteStore, notices,
         registration::register,
-        statement::{execute, execute_each, fetch_all, scalar},
+        statement::{execute, execute_each, fetch_all, fetch_optional, scalar},
         subscription_ends::{self, REST_LIST},
         subscriptions,
     },
@@ -29,13 +29,30 @@ pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM due_lists";
 
 const HOLD: &str = "SELECT 1 FROM due_lists WHERE user_id = ?1 AND lease_id = ?2";
 
-/// Whether a subscription has seen a job, or its client already watches or watched it for the same callback. A watch
-/// that was cancelled with another subscription has sent nothing.
-pub(super) const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM seen_jobs \
-        WHERE subscription_id = ?1 AND job_id = ?2) \
-    OR EXISTS (SELECT 1 FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
-        WHERE j.job_id = ?2 AND w.client_id = ?3 AND w.callback_url = ?4 \
-        AND NOT (w.state = 'cancelled' AND w.subscription_id IS NOT NULL))";
+/// True if the client has a watch of the job for the same callback of which it is true, or not true, that the watch was
+/// cancelled because its subscription ended.
+macro_rules! has_watch {
+    ($abandoned:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
+             WHERE j.job_id = ?2 AND w.client_id = ?3 AND w.callback_url = ?4 \
+             AND (w.state = 'cancelled' AND w.settled_at >= (SELECT s.ended_at FROM subscriptions s \
+                 WHERE s.subscription_id = w.subscription_id)) ",
+            $abandoned,
+            ")"
+        )
+    };
+}
+
+/// What is known of a job: see [`JobHistory`].
+pub(super) const HISTORY: &str = concat!(
+    "SELECT ?2 AS job_id, EXISTS (SELECT 1 FROM seen_jobs \
+        WHERE subscription_id = ?1 AND job_id = ?2) AS is_seen, ",
+    has_watch!("IS NOT TRUE"),
+    " AS is_watched, ",
+    has_watch!("IS TRUE"),
+    " AS was_abandoned"
+);
 
 const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) VALUES (?1, ?2, ?3) \
     ON CONFLICT DO NOTHING";
@@ -120,7 +137,7 @@ fn record(
 }
 
 /// Returns the watches of the jobs that are new to the person's subscriptions, each with its subscription. Jobs that
-/// the client watches already count as seen.
+/// the client watches already are noted as seen.
 fn new_watches(
     connection: &Connection,
     list: &JobListResult,
@@ -129,15 +146,27 @@ fn new_watches(
     let active = subscriptions::active(connection, list.user_id.as_str())?;
     let mut new = Vec::new();
     for found in jobs_of_subscriptions(&active, jobs) {
-        if !is_known(connection, &found)? {
+        let history = history(connection, &found)?;
+        let subscription = found.subscription.id.to_bytes();
+        if history.needs_watch() {
             let watch = watch_of(&found, list.max_open, list.at);
-            new.push((watch, found.subscription.id.to_bytes()));
+            new.push((watch, subscription));
+        } else if !history.is_seen {
+            let job = found.job.job_id.as_str();
+            execute(
+                connection,
+                SEE,
+                (subscription, job, list.at.as_millisecond()),
+            )?;
         }
     }
     Ok(new)
 }
 
-fn is_known(connection: &Connection, found: &JobOfSubscription<'_>) -> Result<bool, StoreError> {
+fn history(
+    connection: &Connection,
+    found: &JobOfSubscription<'_>,
+) -> Result<JobHistory, StoreError> {
     let subscription = found.subscription;
     let values = (
         subscription.id.to_bytes(),
@@ -145,7 +174,8 @@ fn is_known(connection: &Connection, found: &JobOfSubscription<'_>) -> Result<bo
         subscription.client_id.0,
         subscription.request.callback_url.as_str(),
     );
-    Ok(scalar(connection, IS_KNOWN, values)?.unwrap_or(false))
+    let row = fetch_optional(connection, HISTORY, values)?;
+    row.map_or_else(|| Ok(JobHistory::default()), |row| JobHistory::read(&row))
 }
 
 /// Registers watches, and notes their jobs as seen. Jobs of clients that are at their cap are left to a later list.

@@ -13,11 +13,11 @@ use rusqlite::Connection;
 use tracing::info;
 
 use crate::{
-    ErasureCounts, ErasureStore, ErasureSubject, Look, StoreError,
+    ErasureCounts, ErasureStore, ErasureSubject, Hint, Look, StoreError,
     rows::IdBytes,
     rules::{
-        ErasedIds, ErasedKey, connection_in_notice, erased_at, keys_of_look, messages_to_erase,
-        slot,
+        ErasedIds, ErasedKey, connection_in_notice, erased_at, keys_of_hint, keys_of_look,
+        messages_to_erase, slot,
     },
     sqlite::{
         SqliteStore, attempts,
@@ -271,6 +271,17 @@ fn count(length: usize) -> u64 {
 }
 
 /// Deletes the older watches of jobs that turn out to be about an erased person or connection. Returns the looks at
+/// Returns whether the person or the connection of a hint was erased since the hint arrived.
+pub(super) fn is_erased(connection: &Connection, hint: &Hint) -> Result<bool, StoreError> {
+    for key in keys_of_hint(hint) {
+        let at: Option<i64> = scalar(connection, ERASED_AT, (&key[..],))?;
+        if at.is_some_and(|at| at >= hint.at.as_millisecond()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// jobs that still have a watch.
 pub(super) fn without_erased<'l>(
     connection: &Connection,

@@ -9,7 +9,7 @@ use crate::{
     rows::{int, millis, millis_earlier},
     rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
     sqlite::{
-        SqliteStore, notices,
+        SqliteStore, erasure, notices,
         row::json_list,
         statement::{execute, scalar, scalars},
         subscription_ends,
@@ -98,6 +98,9 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
         FORGET,
         params![millis_earlier(hint.at, HINTS_REMEMBERED_FOR)],
     )?;
+    if erasure::is_erased(connection, hint)? {
+        return Ok(HintOutcome::Erased);
+    }
     let lists = list(connection, hint)?;
     let notices = notify(connection, hint)?;
     end_subscriptions(connection, hint)?;

@@ -58,6 +58,10 @@ pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, jo
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15) \
     ON CONFLICT DO NOTHING";
 
+/// Makes a watch that a subscription found the client's own, so that it stays when the subscription ends.
+pub(super) const OWN: &str = "UPDATE watches SET subscription_id = NULL \
+    WHERE watch_id = ?1 AND subscription_id IS NOT NULL";
+
 /// Registers watches on the writer thread, and dispatches new jobs to the tracker.
 pub(super) struct SqliteRegistration {
     pub(super) writer: Writer,
@@ -126,12 +130,19 @@ pub(super) fn register(
     let (added, claim) = add(connection, &fresh, dispatch)?;
     let mut written = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
-        written.push(match result_of(new, decision, &added) {
-            Ok(answer) => Ok(answer),
-            Err(Some(known)) => Err(known),
+        let known = match result_of(new, decision, &added) {
+            Ok(answer) => {
+                written.push(Ok(answer));
+                continue;
+            }
+            Err(Some(known)) => known,
             // an earlier registration of this batch created the watch
-            Err(None) => Err(only_open_watch(connection, new)?),
-        });
+            Err(None) => only_open_watch(connection, new)?,
+        };
+        if new.subscription_id.is_none() {
+            execute(connection, OWN, (known.to_bytes(),))?;
+        }
+        written.push(Err(known));
     }
     Ok((written, claim))
 }

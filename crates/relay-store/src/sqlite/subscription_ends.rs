@@ -28,10 +28,11 @@ const USER: &str = "SELECT user_id FROM subscriptions WHERE subscription_id = ?1
 pub(super) const OPEN_WATCHES: &str =
     "SELECT watch_id FROM watches WHERE subscription_id = ?1 AND settled_at IS NULL";
 
-const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1";
+/// Makes the list of a person due, so that other subscriptions take the jobs of one that ended.
+pub(super) const LIST_SOON: &str =
+    "UPDATE due_lists SET next_list_at = min(next_list_at, ?2) WHERE user_id = ?1";
 
-pub(super) const CANCEL_NOTICES: &str = "UPDATE events SET state = 'cancelled', updated_at = ?2 \
-    WHERE source_id = ?1 AND state IN ('pending', 'dead')";
+const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1";
 
 pub(super) const ACTIVE_OF_CLIENT: &str =
     "SELECT subscription_id FROM subscriptions WHERE client_id = ?1 AND ifnull(ended_at, 0) = 0";
@@ -45,12 +46,16 @@ pub(super) fn end(
 ) -> Result<(), StoreError> {
     close(connection, subscription, now)?;
     let open: Vec<IdBytes> = scalars(connection, OPEN_WATCHES, (subscription,))?;
-    for watch in open {
-        watches::cancel(connection, WatchId::from(watch), now)?;
+    for watch in &open {
+        watches::cancel(connection, WatchId::from(*watch), now)?;
+    }
+    if !open.is_empty() {
+        let user: Option<String> = scalar(connection, USER, (subscription,))?;
+        execute(connection, LIST_SOON, (user, now.as_millisecond()))?;
     }
     execute(
         connection,
-        CANCEL_NOTICES,
+        watches::CANCEL_EVENTS,
         (subscription, now.as_millisecond()),
     )?;
     execute(connection, UNQUEUE, (subscription,))?;

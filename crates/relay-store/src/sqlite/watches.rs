@@ -23,8 +23,9 @@ const STATE: &str = "SELECT watch_id, client_id, state FROM watches WHERE watch_
 const CANCEL_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \
     settled_at = ?2 WHERE watch_id = ?1 AND settled_at IS NULL";
 
-const CANCEL_EVENT: &str = "UPDATE events SET state = 'cancelled', updated_at = ?2 \
-    WHERE event_id = (SELECT event_id FROM outbox WHERE source_id = ?1)";
+/// Cancels the events of a watch or of a subscription that were not delivered. A dead one could be queued again.
+pub(super) const CANCEL_EVENTS: &str = "UPDATE events SET state = 'cancelled', updated_at = ?2 \
+    WHERE source_id = ?1 AND state IN ('pending', 'dead')";
 
 const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1";
 
@@ -124,7 +125,7 @@ fn push_page(statement: &mut QueryBuilder<Sqlite>, query: &WatchQuery) {
         .push_bind(int(query.limit));
 }
 
-/// Stops a watch: cancels it if it is open, and cancels its pending event in any case. If `owner` is given, only
+/// Stops a watch: cancels it if it is open, and cancels its undelivered events in any case. If `owner` is given, only
 /// a watch of that client is stopped. Returns whether there is such a watch.
 fn cancel_own(
     connection: &Connection,
@@ -144,7 +145,7 @@ fn cancel_own(
     Ok(true)
 }
 
-/// Cancels a watch if it is open, and its pending event.
+/// Cancels a watch if it is open, and its undelivered events.
 pub(super) fn cancel(
     connection: &Connection,
     watch: WatchId,
@@ -152,7 +153,7 @@ pub(super) fn cancel(
 ) -> Result<(), StoreError> {
     end(connection, CANCEL_WATCH, watch, now)?;
     let id = watch.to_bytes();
-    execute(connection, CANCEL_EVENT, (id, now.as_millisecond()))?;
+    execute(connection, CANCEL_EVENTS, (id, now.as_millisecond()))?;
     execute(connection, UNQUEUE, (id,))?;
     execute(connection, END_JOB_WITHOUT_WATCH, (id,))?;
     Ok(())

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use relay_domain::{AuditAct, DeliveryId, DeliveryState, Requester, Status};
+use relay_domain::{AuditAct, DeliveryId, DeliveryState, NoticeKind, Requester, Status};
 use relay_store::{AfterAttempt, AuditQuery, DeliveryEntry, DeliveryQuery, Redelivery};
 
+use crate::store::contract::subscriptions::{new_subscription, notify, subscribe};
 use crate::store::support::{Fixture, add_client, at, new_watch};
 use crate::support::{actor, operator};
 
@@ -143,6 +144,54 @@ async fn nothing_is_queued_for_a_cancelled_watch_or_a_revoked_client() {
     let all = fixture.store.redeliver_dead(operator(), at(0), at(9)).await;
     assert_eq!(all.unwrap(), 0);
     assert_eq!(dead(&fixture).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_event_of_a_watch_that_the_client_ended_is_not_queued_with_the_others() {
+    let fixture = Fixture::new().await;
+    let (ended, kept) = (die(&fixture, "j1", 0).await, die(&fixture, "j2", 5).await);
+    let watch = fixture.watches_of("j1").await.remove(0).watch;
+    let by = fixture.requester();
+    let cancelled = fixture.store.cancel_watch(by, watch.id, at(8)).await;
+    assert!(cancelled.unwrap());
+    let left = dead(&fixture).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].delivery.id, kept);
+    let (actor, chosen) = (actor(), [ended]);
+    let chosen = fixture
+        .store
+        .redeliver_chosen(actor, &chosen, "client=first", at(9));
+    assert_eq!(chosen.await.unwrap(), 0);
+    let queued = fixture.store.redeliver_dead(by, at(0), at(9)).await;
+    assert_eq!(queued.unwrap(), 1);
+    assert_eq!(fixture.claim_delivery(at(9)).await.id, kept);
+}
+
+#[tokio::test]
+async fn a_notice_that_waits_is_tried_at_once_when_an_earlier_one_is_sent_again() {
+    let fixture = Fixture::new().await;
+    let subscription = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    let subscription = subscription.subscription;
+    let kinds = [NoticeKind::ConsentExpiring, NoticeKind::ConsentExpired];
+    let ends = [AfterAttempt::Dead, AfterAttempt::RetryAt(at(10_000))];
+    let mut ids = Vec::new();
+    for (n, (kind, end)) in (1..).zip(kinds.into_iter().zip(ends)) {
+        notify(&fixture, &format!("m-{n}"), &subscription, kind, at(n)).await;
+        let due = fixture.claim_delivery(at(n)).await;
+        fixture.attempted(&due, end, at(n)).await;
+        ids.push(due.id);
+    }
+    assert!(fixture.claim_deliveries(at(20)).await.is_empty());
+    let by = fixture.requester();
+    let again = fixture.store.redeliver_one(by, ids[0], at(21)).await;
+    assert!(matches!(again.unwrap(), Redelivery::Queued(_)));
+    ids.reverse();
+    for id in ids {
+        let due = fixture.claim_delivery(at(21)).await;
+        assert_eq!(due.id, id);
+        let end = AfterAttempt::Delivered;
+        fixture.attempted(&due, end, at(21)).await;
+    }
 }
 
 #[tokio::test]

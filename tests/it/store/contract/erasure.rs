@@ -6,7 +6,7 @@ use relay_domain::{
 };
 use relay_store::{
     AfterAttempt, DeliveryQuery, DueJob, DurationSample, ErasureCounts, ErasureSubject, Hint,
-    ListResult, Look, NewNotice, SubscriptionResult,
+    HintOutcome, HintSubject, ListResult, Look, NewNotice, SubscriptionResult,
 };
 
 use super::subscriptions::{claim_list, forwarded, found, listed, new_subscription};
@@ -205,6 +205,39 @@ async fn what_was_claimed_meanwhile_does_not_come_back() {
     let census = fixture.store.census(at(10_000)).await.unwrap();
     assert!(census.watches.iter().all(|(_, n)| *n == 0), "{census:?}");
     assert_eq!((census.due_lists, census.dead_deliveries), (0, 0));
+}
+
+#[tokio::test]
+async fn a_webhook_that_arrived_before_the_erasure_tells_nobody() {
+    let fixture = Fixture::new().await;
+    let id = subscribe(&fixture, "u-1", at(1)).await;
+    let details = fixture.store.find_subscription(None, id).await.unwrap();
+    let subscription = details.unwrap().subscription;
+    erase(&fixture, &connection("C-1"), at(2)).await;
+    let user = subscription.request.user_id.clone();
+    let notice = NewNotice {
+        notice: UserNotice::new(NoticeKind::ConnectionInvalid, user, "c-1".parse().ok()),
+        subscription,
+        user_message: "Please look.".to_owned(),
+    };
+    let webhook = |id: &str, now| Hint {
+        subject: Some(HintSubject::Connection {
+            connection_id: "c-1".to_owned(),
+            user_id: Some("u-1".to_owned()),
+        }),
+        notices: vec![notice.clone()],
+        ..forwarded(id, now)
+    };
+    let taken = fixture.store.take_hint(webhook("m-1", at(1))).await;
+    assert_eq!(taken.unwrap(), HintOutcome::Erased);
+    assert_eq!(pending(&fixture).await, 0);
+    // what Basiq says later is new
+    let taken = fixture.store.take_hint(webhook("m-2", at(3))).await;
+    assert!(matches!(
+        taken.unwrap(),
+        HintOutcome::Taken { notices: 1, .. }
+    ));
+    assert_eq!(pending(&fixture).await, 2, "the notice and the message");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod hints;
 mod host_pauses;
 mod hosts;
 mod outbox;
+mod overlaps;
 mod properties;
 pub(super) mod subscriptions;
 mod upkeep;

@@ -17,7 +17,7 @@ use relay_store::{
 use crate::store::support::{Fixture, add_client, at, claim, new_watch};
 use crate::support::{actor, operator};
 
-const HOOK: &str = "https://app.example/hook";
+pub(super) const HOOK: &str = "https://app.example/hook";
 
 fn user(id: &str) -> BasiqId {
     id.parse().unwrap()
@@ -52,7 +52,7 @@ pub(super) async fn subscribe(fixture: &Fixture, new: NewSubscription) -> Subscr
     }
 }
 
-async fn find(fixture: &Fixture, id: SubscriptionId) -> SubscriptionDetails {
+pub(super) async fn find(fixture: &Fixture, id: SubscriptionId) -> SubscriptionDetails {
     let found = fixture.store.find_subscription(Some(fixture.client), id);
     found.await.unwrap().unwrap()
 }
@@ -96,13 +96,13 @@ async fn record(fixture: &Fixture, list: JobListResult) -> RecordedLists {
 }
 
 /// Lists these jobs of the only person whose list is due. Returns the number of new watches.
-async fn list(fixture: &Fixture, jobs: Vec<FoundJob>, now: Timestamp) -> u64 {
+pub(super) async fn list(fixture: &Fixture, jobs: Vec<FoundJob>, now: Timestamp) -> u64 {
     let due = claim_list(fixture, now).await;
     let recorded = record(fixture, listed(&due, ListResult::Listed(jobs), now)).await;
     recorded.watches
 }
 
-fn hint(id: &str, now: Timestamp) -> Hint {
+pub(super) fn hint(id: &str, now: Timestamp) -> Hint {
     Hint {
         id: id.to_owned(),
         subject: Some(HintSubject::User("u-1".to_owned())),
@@ -142,7 +142,7 @@ fn notice(subscription: &Subscription, kind: NoticeKind) -> NewNotice {
 }
 
 /// Takes a hint that is this notice of a subscription.
-async fn notify(
+pub(super) async fn notify(
     fixture: &Fixture,
     id: &str,
     subscription: &Subscription,

@@ -52,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 104] = [
+const BY_INDEX: [&str; 106] = [
     clients::FIND_BY_KEY,
     audit::LIST,
     audit::OF_OPERATOR,
@@ -69,6 +69,7 @@ const BY_INDEX: [&str; 104] = [
     registration::RESUME_JOB,
     registration::MAKE_DUE,
     registration::ADD_WATCH,
+    registration::OWN,
     answers::FIND,
     answers::CLAIM,
     answers::DUE,
@@ -99,13 +100,14 @@ const BY_INDEX: [&str; 104] = [
     subscriptions::SAME,
     subscriptions::COUNT,
     subscription_ends::REST_LIST,
+    subscription_ends::LIST_SOON,
     subscription_ends::OPEN_WATCHES,
-    subscription_ends::CANCEL_NOTICES,
+    watches::CANCEL_EVENTS,
     subscription_ends::ACTIVE_OF_CLIENT,
     subscription_ends::CLOSE_ALL,
     discovery::DUE,
     discovery::NEXT_DUE,
-    discovery::IS_KNOWN,
+    discovery::HISTORY,
     attempts::QUEUE_NEXT,
     durations::FIND,
     durations::KNOWN,

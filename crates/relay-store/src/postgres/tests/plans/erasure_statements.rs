@@ -8,6 +8,7 @@ use crate::postgres::erasure;
 pub(super) fn of_erasures() -> Vec<PlannedStatement> {
     statements! {
         2 of erasure::REMEMBER("ARRAY['\\x01'::bytea, '\\x02'::bytea], 1800000000000");
+        1 of erasure::ANY("");
         2 of erasure::ERASED("ARRAY['\\x01'::bytea, '\\x02'::bytea]");
         4 of erasure::CONNECTIONS("ARRAY['user-50000']");
         2 of erasure::USERS("ARRAY['user-50000'], ARRAY['connection-100000']");

@@ -175,6 +175,7 @@ fn of_watches() -> Vec<PlannedStatement> {
             texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \
             texts('{}', 512), texts('watching', 512), texts('{}', 512), \
             numbers(1800000000000, 512), texts(NULL, 512), bytes(NULL, 512)");
+        1 of registration::OWN("id(930000)");
         1 of details::ONE("id(930000), NULL");
         200 of details::MANY("ids(930001, 200)");
         1 of follows::OWNER("id(930000)");
@@ -195,6 +196,7 @@ fn of_watches() -> Vec<PlannedStatement> {
         1 of watches::OWN("id(930000), 1");
         100 of watches::CANCEL_WATCHES("ids(930000, 100), 1800000000000");
         100 of watches::LOCK_QUEUED("ids(995000, 100)");
+        100 of watches::LOCK_WATCHES("ids(995000, 100)");
         100 of watches::CANCEL_EVENTS("ids(995000, 100), 1800000000000");
         100 of watches::REST_JOBS("jobs(930000, 100)");
         // as many as there are pending events: the outbox has no index by client

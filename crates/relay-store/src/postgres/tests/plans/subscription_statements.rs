@@ -3,6 +3,7 @@
 use super::statements::{PlannedStatement, statements};
 use crate::postgres::{
     attempts, deliveries, discovery, hints, notices, subscription_ends, subscriptions, upkeep,
+    watches,
 };
 
 /// Returns the statements of subscriptions, lists of jobs, notices and messages.
@@ -21,8 +22,8 @@ pub(super) fn of_subscriptions() -> Vec<PlannedStatement> {
         1 of subscription_ends::CLOSE_ALL("'user-50000', 1800000000000");
         1 of subscription_ends::REST_LISTS("ARRAY['user-50000']");
         2 of subscription_ends::OPEN_WATCHES("id(50000)");
-        1 of subscription_ends::UNQUEUE("id(50000)");
-        2 of subscription_ends::CANCEL_NOTICES("id(50000), 1800000000000");
+        1 of subscription_ends::LIST_SOON("id(50000), 1800000000000");
+        2 of watches::CANCEL_EVENTS("ARRAY[id(50000)], 1800000000000");
         1000 of subscription_ends::ACTIVE_OF_CLIENT("1");
         1 of notices::COUNT_NOTICE("id(50000)");
         1 of notices::ADD_NOTICE("id(3000000), id(50000), 1, 1800000000000, '{}'");
@@ -30,7 +31,7 @@ pub(super) fn of_subscriptions() -> Vec<PlannedStatement> {
         1 of discovery::NEXT_DUE("");
         3 of discovery::CLIENTS("ARRAY['user-50000', 'user-50001', 'user-50002']");
         1 of discovery::HOLD("ARRAY['user-50000'], ARRAY[id(7)]");
-        20 of discovery::KNOWN("id(50000), jobs(930000, 20), 1, 'https://host1.example/hooks'");
+        20 of discovery::HISTORY("id(50000), jobs(930000, 20), 1, 'https://host1.example/hooks'");
         20 of discovery::SEE("bytes(id(50000), 20), jobs(930000, 20), numbers(1800000000000, 20)");
         1 of discovery::LISTED("'user-50000', 1800000000000, 1800000000000");
         1 of discovery::NOT_LISTED("'user-50000', 1800000000000, NULL");
