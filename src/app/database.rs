@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result, anyhow, bail};
 use relay_domain::clock::Clock;
 use relay_store::{
-    Sealer, Store,
+    ClientStore, Sealer, Store, StoreError,
     postgres::{LeaseClock, OpenError, PgStore},
     sqlite::SqliteStore,
 };
@@ -59,6 +59,21 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
     }
 }
 
+/// Checks that the secrets of all clients can be decrypted, except those of revoked clients.
+pub async fn check_secrets<S: ClientStore + ?Sized>(store: &S) -> Result<()> {
+    let clients = store.list_clients().await;
+    clients.map(drop).map_err(|failure| {
+        let why = match failure {
+            StoreError::Unavailable(_) | StoreError::Damaged(_) => "the clients cannot be read",
+            StoreError::Refused(_) | StoreError::Inconsistent { .. } => {
+                "the clients cannot be read; are RELAY_ENCRYPTION_KEY and RELAY_ENCRYPTION_PREVIOUS_KEY \
+                 those that their secrets were encrypted with?"
+            }
+        };
+        anyhow::Error::new(failure).context(why)
+    })
+}
+
 /// Fails if the folder of a SQLite file does not exist. The file itself need not exist: it is created.
 pub(super) fn check_folder(database: &Path) -> Result<()> {
     match database.parent() {
@@ -99,6 +114,12 @@ pub fn sealer(config: &StoreConfig) -> Result<Sealer> {
         text(&config.encryption_key),
         text(&config.encryption_previous_key),
     );
+    if current.is_none() && previous.is_some() {
+        bail!(
+            "RELAY_ENCRYPTION_PREVIOUS_KEY: needs RELAY_ENCRYPTION_KEY, which encrypts; without it, new secrets \
+             would be stored unencrypted"
+        );
+    }
     Sealer::new(current.as_deref(), None).context("RELAY_ENCRYPTION_KEY")?;
     Sealer::new(current.as_deref(), previous.as_deref()).context("RELAY_ENCRYPTION_PREVIOUS_KEY")
 }

@@ -22,7 +22,7 @@ use relay_domain::{
     AllowedNetworks, CallbackRules, CallbackUrl, Fleet, SigningSecret, clock::Clock,
 };
 use relay_runtime::{self, StopOutcome, Supervisor, Worker, run_worker};
-use relay_store::{Store, StoreError, postgres::PgStore};
+use relay_store::{Store, postgres::PgStore};
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
@@ -30,7 +30,7 @@ use tracing::info;
 pub use self::{
     activity::ActivityWorker,
     clock_worker::ClockWorker,
-    database::{OpenStore, open_store, sealer},
+    database::{OpenStore, check_secrets, open_store, sealer},
     reload::{ReloadableSecrets, ReloadedSecrets},
     relocation::StoreMove,
     upkeep::UpkeepWorker,
@@ -114,7 +114,7 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
 /// Checks the secret of Basiq's webhooks and the address that the relay passes them on to. Also checks the URL of
 /// alerts and the address of a PostgreSQL database.
 pub fn validate(settings: &Settings) -> Result<()> {
-    further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
+    further_certificates(&settings.delivery)?;
     basiq_webhook_secret(settings)?;
     forward_url(settings)?;
     alert_url(settings)?;
@@ -164,16 +164,7 @@ const EXAMINING: Duration = Duration::from_secs(2);
 async fn check_and_free_leases(store: &dyn Store) -> Result<()> {
     let examined = store.examine(EXAMINING).await;
     examined.context("the store cannot be examined")?;
-    store.list_clients().await.map_err(|failure| {
-        let why = match failure {
-            StoreError::Unavailable(_) | StoreError::Damaged(_) => "the clients cannot be read",
-            StoreError::Refused(_) | StoreError::Inconsistent { .. } => {
-                "the clients cannot be read; are RELAY_ENCRYPTION_KEY and RELAY_ENCRYPTION_PREVIOUS_KEY \
-                 those that their secrets were encrypted with?"
-            }
-        };
-        anyhow::Error::new(failure).context(why)
-    })?;
+    check_secrets(store).await?;
     let freed = store.free_leases().await;
     let freed = freed.context("leases cannot be freed")?;
     if freed > 0 {

@@ -102,6 +102,7 @@ impl CallbackAuthArgs {
                 None => format!("Callbacks of `{name}` get no certificate and no headers."),
             },
             json: json!({ "name": name.as_str(), "callbackAuth": to_json(&auth) }),
+            if_unread: None,
         })
     }
 

@@ -1,17 +1,11 @@
 //! `basiq-relay client`: manages API clients in the store.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{ErrorKind, Write},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use jiff::Timestamp;
-use relay_domain::{
-    Actor, ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret, clock::Clock,
-};
+use relay_domain::{Actor, Client, ClientName, clock::Clock};
 use relay_store::{CallbackAuthChange, ClientStore};
 use serde_json::{Value, json};
 
@@ -20,6 +14,7 @@ use crate::{
     cli::{
         ConfigArg,
         callback_auth::{self, CallbackAuthArgs},
+        client_secrets::{add, add_to_file, retire_secret, rotate_key, rotate_secret},
         confirm::confirm,
         exit::CommandFailure,
         operator::command_line_actor,
@@ -56,7 +51,7 @@ enum Command {
     List,
     /// Give a client a new signing secret; the old one also signs for 24 more hours.
     #[command(after_help = "Example: basiq-relay client rotate-secret my-backend")]
-    RotateSecret(Name),
+    RotateSecret(Rotation),
     /// End a rotation early: the old signing secret stops signing.
     #[command(after_help = "Example: basiq-relay client retire-secret my-backend")]
     RetireSecret(Name),
@@ -96,6 +91,16 @@ struct Name {
 }
 
 #[derive(Debug, clap::Args)]
+struct Rotation {
+    #[command(flatten)]
+    name: Name,
+    /// Go on although the stored secrets cannot be decrypted, because the key that encrypted them is lost. The old
+    /// secret stops signing at once.
+    #[arg(long)]
+    lost_key: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct New {
     #[command(flatten)]
     name: Name,
@@ -122,6 +127,9 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
     };
     let work = async {
         let store = app::open_store(&settings.store, &clock).await?.store;
+        if args.command.stores_secrets() {
+            app::check_secrets(&*store).await?;
+        }
         let admin = ClientAdmin {
             store: &*store,
             actor: command_line_actor(),
@@ -137,8 +145,27 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
     } else {
         answer.text
     };
-    output::line(text)?;
-    Ok(())
+    match (output::line_if_read(text), answer.if_unread) {
+        (Ok(true), _) | (Ok(false), None) => Ok(()),
+        (Err(error), None) => Err(error.into()),
+        (Ok(false), Some(advice)) => Err(anyhow!("nobody read the output; {advice}").into()),
+        (Err(error), Some(advice)) => Err(error.context(advice).into()),
+    }
+}
+
+impl Command {
+    /// Whether the command encrypts secrets. It must not do so with another key than the relay has.
+    fn stores_secrets(&self) -> bool {
+        match self {
+            Self::Add(_) | Self::SetCallbackAuth(_) => true,
+            Self::RotateSecret(rotation) => !rotation.lost_key,
+            Self::List
+            | Self::RetireSecret(_)
+            | Self::RotateKey(_)
+            | Self::Reencrypt
+            | Self::Revoke(_) => false,
+        }
+    }
 }
 
 impl Revocation {
@@ -163,9 +190,13 @@ pub(super) struct ClientAdmin<'a> {
     pub(super) now: Timestamp,
 }
 
+/// What a command prints.
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) json: Value,
+    /// What was changed all the same, and what to do about it, if the output cannot be written. None if the output can
+    /// be asked for again.
+    pub(super) if_unread: Option<String>,
 }
 
 async fn answer(
@@ -183,7 +214,10 @@ async fn answer(
             env_file: Some(path),
         }) => add_to_file(admin, name, path).await,
         Command::List => list(admin).await,
-        Command::RotateSecret(Name { name }) => rotate_secret(admin, name).await,
+        Command::RotateSecret(Rotation {
+            name: Name { name },
+            lost_key,
+        }) => rotate_secret(admin, name, *lost_key).await,
         Command::RetireSecret(Name { name }) => retire_secret(admin, name).await,
         Command::RotateKey(Name { name }) => rotate_key(admin, name).await,
         Command::SetCallbackAuth(auth) => auth.answer(admin, change).await,
@@ -193,79 +227,6 @@ async fn answer(
             ..
         }) => revoke(admin, name).await,
     }
-}
-
-async fn create(
-    admin: &ClientAdmin<'_>,
-    name: &ClientName,
-) -> anyhow::Result<(ApiKey, SigningSecret)> {
-    let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
-    let ClientAdmin { store, actor, now } = admin;
-    let hash = key.hash();
-    let added = store.add_client(name, &hash, &secret, actor, *now).await;
-    added
-        .context("the client cannot be added")?
-        .with_context(|| format!("the name `{name}` is taken; choose another"))?;
-    Ok((key, secret))
-}
-
-async fn add(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
-    let (key, secret) = create(admin, name).await?;
-    Ok(Answer {
-        text: format!(
-            "Added `{name}`. These are shown this once:\n\n  API key         {}\n  signing secret  {}\n",
-            key.expose(),
-            secret.expose()
-        ),
-        json: json!({
-            "name": name.as_str(), "apiKey": key.expose(), "signingSecret": secret.expose(),
-        }),
-    })
-}
-
-/// Does the same as `add`, but writes the secrets to a file. It creates the file first, so it never adds a client
-/// whose secrets it cannot write.
-async fn add_to_file(
-    admin: &ClientAdmin<'_>,
-    name: &ClientName,
-    path: &Path,
-) -> anyhow::Result<Answer> {
-    let mut file = private_file(path)?;
-    let added = create(admin, name).await;
-    let (key, secret) = added.inspect_err(|_| {
-        // The file is empty; if it stays behind, it does no harm.
-        fs::remove_file(path).ok();
-    })?;
-    let lines = format!(
-        "export BASIQ_RELAY_KEY='{}'\nexport BASIQ_RELAY_SIGNING_SECRET='{}'\n",
-        key.expose(),
-        secret.expose()
-    );
-    file.write_all(lines.as_bytes())
-        .with_context(|| format!("`{name}` was added, but not written to {}", path.display()))?;
-    Ok(Answer {
-        text: format!(
-            "Added `{name}`. Its API key and signing secret are in {}.",
-            path.display()
-        ),
-        json: Value::Null,
-    })
-}
-
-/// Creates a new file that only its owner may read.
-fn private_file(path: &Path) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => anyhow!(
-            "--env-file: {} is there already; it is not overwritten",
-            path.display()
-        ),
-        _ => anyhow::Error::new(error)
-            .context(format!("--env-file: cannot write {}", path.display())),
-    })
 }
 
 async fn list(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
@@ -296,6 +257,7 @@ async fn list(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
     Ok(Answer {
         text,
         json: clients.iter().map(to_json).collect(),
+        if_unread: None,
     })
 }
 
@@ -308,58 +270,6 @@ fn to_json(client: &Client) -> Value {
     })
 }
 
-async fn rotate_secret(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
-    let secret = SigningSecret::generate();
-    let ClientAdmin { store, actor, now } = admin;
-    let until = now
-        .checked_add(ROTATION_OVERLAP)
-        .context("the clock is out of range")?;
-    let rotated = store.rotate_secret(name, &secret, until, actor, *now).await;
-    known(name, rotated.context("the secret cannot be rotated")?)?;
-    Ok(Answer {
-        text: format!(
-            "New signing secret of `{name}`, shown this once; the old one signs as well until {}:\n\n  {}\n",
-            Screen::detect().moment(until),
-            secret.expose()
-        ),
-        json: json!({
-            "name": name.as_str(), "signingSecret": secret.expose(), "previousUntil": until,
-        }),
-    })
-}
-
-async fn retire_secret(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
-    let retired = admin
-        .store
-        .retire_previous_secret(name, &admin.actor, admin.now)
-        .await
-        .context("the secret cannot be retired")?
-        .ok_or_else(|| unknown(name))?;
-    let text = if retired {
-        format!("The old signing secret of `{name}` signs no more; the new one signs alone.")
-    } else {
-        format!("Nothing to do: only one secret signs for `{name}`.")
-    };
-    Ok(Answer {
-        text,
-        json: json!({ "name": name.as_str(), "retired": retired }),
-    })
-}
-
-async fn rotate_key(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
-    let key = ApiKey::generate();
-    let ClientAdmin { store, actor, now } = admin;
-    let rotated = store.rotate_key(name, &key.hash(), actor, *now).await;
-    known(name, rotated.context("the key cannot be rotated")?)?;
-    Ok(Answer {
-        text: format!(
-            "New API key of `{name}`, shown this once; the old one no longer works:\n\n  {}\n",
-            key.expose()
-        ),
-        json: json!({ "name": name.as_str(), "apiKey": key.expose() }),
-    })
-}
-
 async fn reencrypt(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
     let resealed = admin.store.reseal_secrets(&admin.actor, admin.now);
     let clients = resealed.await.context(
@@ -368,6 +278,7 @@ async fn reencrypt(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
     Ok(Answer {
         text: format!("Encrypted the secrets of {}.", counted(clients, "client")),
         json: json!({ "clients": clients }),
+        if_unread: None,
     })
 }
 
@@ -384,6 +295,7 @@ async fn revoke(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<An
             counted(cancelled, "open watch")
         ),
         json: json!({ "name": name.as_str(), "cancelledWatches": cancelled }),
+        if_unread: None,
     })
 }
 
@@ -391,6 +303,6 @@ pub(super) fn known(name: &ClientName, found: bool) -> anyhow::Result<()> {
     if found { Ok(()) } else { Err(unknown(name)) }
 }
 
-fn unknown(name: &ClientName) -> anyhow::Error {
+pub(super) fn unknown(name: &ClientName) -> anyhow::Error {
     anyhow!("there is no client `{name}`, or it is revoked; `basiq-relay client list` shows all")
 }

@@ -6,6 +6,7 @@ mod callback_auth;
 mod cancel;
 mod challenge;
 mod client;
+mod client_secrets;
 mod colour;
 mod completions;
 mod confirm;
@@ -116,7 +117,7 @@ enum Command {
 #[derive(Debug, Clone, clap::Args)]
 struct ConfigArg {
     /// Settings file; without it, `relay.toml` is read if it exists.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 

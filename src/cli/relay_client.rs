@@ -69,10 +69,16 @@ impl RelayArgs {
         if is_sendable {
             return Ok(ApiKey::presented(text));
         }
-        Err(CommandFailure::usage(anyhow!(
-            "a client's API key is needed: in BASIQ_RELAY_KEY, or in a file with --key-file \
-             (`basiq-relay client add NAME` prints one)"
-        )))
+        Err(CommandFailure::usage(match &self.key_file {
+            Some(path) => anyhow!(
+                "--key-file: {} holds no API key; the key alone is allowed, on one line",
+                path.display()
+            ),
+            None => anyhow!(
+                "a client's API key is needed: in BASIQ_RELAY_KEY, or in a file with --key-file \
+                 (`basiq-relay client add NAME` prints one)"
+            ),
+        }))
     }
 }
 
@@ -150,6 +156,16 @@ impl RelayClient {
         let url = format!("{}/{path}", self.base);
         let answer = self.call(self.http.get(&url), &url).await?;
         read(answer, &url).await
+    }
+
+    /// Returns whether the relay reports that its calls to Basiq fail.
+    pub(super) async fn reports_failing_upstream(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Readiness {
+            upstream: String,
+        }
+        let readiness = self.get::<Readiness>("readyz").await;
+        readiness.is_ok_and(|ready| ready.upstream == "failing")
     }
 
     /// Makes a call whose answer has no document.

@@ -5,26 +5,36 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{LogFormat, value::Allowed};
 
 /// The levels of log lines.
-const LEVELS: &str = "off, error, warn, info, debug and trace";
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Words that other programs have for levels.
 const NO_LEVELS: [&str; 10] = [
     "all", "critical", "err", "fatal", "false", "none", "notice", "true", "verbose", "warning",
 ];
 
 /// Parses a filter of log lines.
-pub(super) fn log_filter(text: &str) -> Result<String, Allowed> {
+pub(crate) fn log_filter(text: &str) -> Result<String, Allowed> {
     let allowed = "a tracing filter is allowed, such as info or info,basiq_relay=debug";
     if text.trim().is_empty() {
         return Err(allowed.to_owned());
     }
     // a filter takes such a word for the name of a module, and then nothing is logged
-    if NO_LEVELS.contains(&text.trim().to_ascii_lowercase().as_str()) {
-        return Err(format!("it is no level; {allowed}; levels are {LEVELS}"));
+    let word = text.trim().to_ascii_lowercase();
+    if NO_LEVELS.contains(&word.as_str()) || is_misspelt_level(&word) {
+        return Err(format!(
+            "it is no level; {allowed}; levels are {}",
+            LEVELS.join(", ")
+        ));
     }
     EnvFilter::builder()
         .parse(text)
         .map(|_| text.to_owned())
         .map_err(|_| allowed.to_owned())
+}
+
+/// Returns whether a word is a level with one letter too many, too few or in the wrong place.
+fn is_misspelt_level(word: &str) -> bool {
+    let distance = |level: &&str| strsim::damerau_levenshtein(level, word);
+    LEVELS.iter().any(|level| distance(&level) == 1)
 }
 
 /// Parses `text` or `json`.
@@ -45,7 +55,7 @@ mod tests {
         for good in ["info", "WARN", "off", "info,basiq_relay=debug", "sqlx"] {
             assert_eq!(log_filter(good).as_deref(), Ok(good));
         }
-        for bad in ["", "warning", " Verbose ", "info,=,"] {
+        for bad in ["", "warning", " Verbose ", "infos", "debgu", "info,=,"] {
             assert!(log_filter(bad).is_err(), "{bad}");
         }
     }

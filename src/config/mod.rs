@@ -24,6 +24,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
+pub(crate) use self::log_value::log_filter;
 pub use self::{
     development::DEVELOPMENT_DEFAULTS,
     error::ConfigError,

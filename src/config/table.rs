@@ -66,7 +66,7 @@ impl ServerConfig {
                 "RELAY_PUBLIC_URL",
                 None,
                 optional(base_url),
-                "address at which clients and browsers reach the relay; the relay uses it in the addresses that it gives out",
+                "address at which clients and browsers reach the relay; the addresses of streams begin with it",
             ),
             allow_origins: from.read_list(
                 "RELAY_ALLOW_ORIGINS",

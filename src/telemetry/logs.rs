@@ -51,7 +51,7 @@ impl Drop for Telemetry {
 /// Sets up the log of this process, once, and the trace export if it is configured.
 pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::builder()
-        .parse(&config.filter)
+        .parse(with_defaults(&config.filter))
         .map_err(|source| TelemetryError::Filter {
             filter: config.filter.clone(),
             source,
@@ -69,6 +69,17 @@ pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
         .try_init()
         .map_err(TelemetryError::AlreadySet)?;
     Ok(Telemetry { traces })
+}
+
+/// Adds the directive that silences the verifier of certificates, unless the filter has one. It logs an error for each
+/// callback whose certificate is not trusted, without naming the watch. The relay logs the same as a warning with ids.
+fn with_defaults(filter: &str) -> String {
+    let verifier = "rustls_platform_verifier";
+    if filter.contains(verifier) {
+        filter.to_owned()
+    } else {
+        format!("{filter},{verifier}=off")
+    }
 }
 
 /// Creates the layer that writes each event as a line. The process writes to standard error, because standard

@@ -1,6 +1,6 @@
 //! Extractors for bodies, queries and paths. Each responds with a problem if its input is invalid.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use axum::{
     body::Body,
@@ -20,6 +20,9 @@ use crate::web::{
 
 /// The maximum size of a request body, in bytes.
 pub const MAX_BODY: usize = 16 * 1024;
+
+/// The time limit of a body. It ends before that of the whole request, so that a slow client is told the reason.
+const BODY_TIME_LIMIT: Duration = Duration::from_secs(8);
 
 /// How much of a body over the limit is read before the problem is sent, in bytes.
 const MAX_DRAINED: usize = 1024 * 1024;
@@ -118,20 +121,28 @@ fn too_large(most: usize) -> Problem {
 async fn read_body(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut kept, mut seen) = (Vec::new(), 0_usize);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk
-            .map_err(|_| Problem::new(ProblemCode::BadRequest, "The body did not arrive whole."))?;
-        seen = seen.saturating_add(chunk.len());
-        if seen <= most {
-            kept.extend_from_slice(&chunk);
-        } else if seen > MAX_DRAINED {
-            break;
+    let reading = async {
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| incomplete("The body did not arrive whole."))?;
+            seen = seen.saturating_add(chunk.len());
+            if seen <= most {
+                kept.extend_from_slice(&chunk);
+            } else if seen > MAX_DRAINED {
+                break;
+            }
         }
-    }
+        Ok(())
+    };
+    let read = tokio::time::timeout(BODY_TIME_LIMIT, reading).await;
     if seen > most {
         return Err(too_large(most));
     }
-    Ok(kept)
+    let in_time = read.map_err(|_| incomplete("The body did not arrive within 8 seconds."))?;
+    in_time.map(|()| kept)
+}
+
+fn incomplete(detail: &'static str) -> Problem {
+    Problem::new(ProblemCode::BadRequest, detail)
 }
 
 /// A body of any content type, of at most [`MAX_BODY`] bytes.

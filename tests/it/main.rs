@@ -18,6 +18,7 @@ mod architecture;
 mod basiq_answers;
 mod callback_auth;
 mod callback_test;
+mod client_keys;
 mod clock;
 mod command_line;
 mod console;

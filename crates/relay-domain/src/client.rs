@@ -37,7 +37,9 @@ pub struct ClientName(String);
 
 /// The text is not a valid client name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is no client name: 1 to 64 of `A-Z a-z 0-9 . _ -` are allowed")]
+#[error(
+    "`{0}` is no client name: 1 to 64 of `A-Z a-z 0-9 . _ -` are allowed, but not `.` or `..` alone"
+)]
 pub struct ClientNameError(String);
 
 impl ClientName {
@@ -59,7 +61,9 @@ impl FromStr for ClientName {
 
     fn from_str(text: &str) -> Result<Self, ClientNameError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        // in a URL, `.` and `..` mean a folder
+        let is_folder = matches!(text, "." | "..");
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !is_folder {
             Ok(Self(text.to_owned()))
         } else {
             Err(ClientNameError(text.to_owned()))

@@ -25,7 +25,7 @@ use crate::{
         progress::{self, StatusLine},
         terminal::Screen,
     },
-    config::{LogConfig, Settings},
+    config::{LogConfig, Settings, log_filter},
     telemetry,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct DemoArgs {
     #[arg(long)]
     keep: bool,
     /// Log filter, as in RELAY_LOG.
-    #[arg(long, default_value = "error")]
+    #[arg(long, default_value = "error", value_parser = log_filter)]
     log: String,
 }
 

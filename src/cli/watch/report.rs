@@ -188,15 +188,17 @@ impl WatchReporter {
         self.print_whole(&format!("{:INDENT$}{line}", ""))
     }
 
-    /// Reports that the relay has not seen the job at Basiq.
-    pub(super) fn unseen(&mut self) -> Result<()> {
+    /// Reports that the relay has not seen the job at Basiq, because Basiq is away or for an unknown reason.
+    pub(super) fn unseen(&mut self, is_basiq_away: bool) -> Result<()> {
         if self.as_json {
             return Ok(());
         }
-        self.print(&format!(
-            "{:INDENT$}Basiq has not shown this job to the relay yet: is the job's id right?",
-            ""
-        ))
+        let told = if is_basiq_away {
+            "The relay cannot reach Basiq at present; it tries again by itself."
+        } else {
+            "Basiq has not shown this job to the relay yet: is the job's id right?"
+        };
+        self.print(&format!("{:INDENT$}{told}", ""))
     }
 
     /// Reports once that the relay is out of reach. The next other output resets this.

@@ -14,7 +14,11 @@ use crate::{
 /// Reads a client.
 pub(crate) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreError> {
     let cells = ColumnReader::of("clients", "name", row);
-    let secrets = secrets(&cells, sealer)?;
+    let secrets = if is_lost(row, sealer)? {
+        ClientSecrets::unknown(cells.get::<&str>("name")?)
+    } else {
+        secrets(&cells, sealer)?
+    };
     Ok(Client {
         id: ClientId(cells.get("client_id")?),
         name: cells.parse("name")?,
@@ -39,7 +43,25 @@ pub(crate) struct ClientSecrets {
     pub(crate) callback_auth: CallbackAuth,
 }
 
+/// Returns whether the row is of a revoked client whose secrets no key opens. The relay signs nothing for the client
+/// and does not accept its key, so nobody needs these secrets.
+fn is_lost(row: &dyn AnyRow, sealer: &Sealer) -> Result<bool, StoreError> {
+    let cells = ColumnReader::of("clients", "name", row);
+    let is_revoked = cells.time_opt("revoked_at")?.is_some();
+    Ok(is_revoked && secrets(&cells, sealer).is_err())
+}
+
 impl ClientSecrets {
+    /// Makes up a secret that nobody has.
+    fn unknown(client: &str) -> Self {
+        Self {
+            client: client.to_owned(),
+            current: SigningSecret::generate(),
+            previous: None,
+            callback_auth: CallbackAuth::default(),
+        }
+    }
+
     /// Returns what signs the client's callbacks.
     pub(crate) fn signer(self) -> DeliverySigner {
         DeliverySigner::Relay {
@@ -73,11 +95,15 @@ pub(crate) struct SealedSecrets {
 }
 
 /// Encrypts the secrets of clients with the current key. Fails if one of them cannot be read, because it would be lost.
+/// Leaves out revoked clients whose secrets cannot be read.
 pub(crate) fn resealed<R: AnyRow>(
     rows: &[R],
     sealer: &Sealer,
 ) -> Result<Vec<SealedSecrets>, StoreError> {
     let encrypted = rows.iter().map(|row| {
+        if is_lost(row, sealer)? {
+            return Ok(None);
+        }
         let client = client(row, sealer)?;
         let name = client.name.as_str();
         let previous = client.previous_secret.as_ref();
@@ -88,13 +114,13 @@ pub(crate) fn resealed<R: AnyRow>(
         }
         let certificate = auth.certificate.as_ref();
         let certificate = certificate.map(|one| seal_certificate(one, sealer, name));
-        Ok(SealedSecrets {
+        Ok(Some(SealedSecrets {
             client: client.id,
             current: sealer.seal(&client.signing_secret, name)?,
             previous: previous.transpose()?,
             certificate: certificate.transpose()?,
             headers: seal_headers(&auth.headers, sealer, name)?,
-        })
+        }))
     });
-    encrypted.collect()
+    encrypted.filter_map(Result::transpose).collect()
 }
