@@ -134,6 +134,21 @@ fn basiq_webhook_secret(settings: &Settings) -> Result<Option<SigningSecret>> {
         .context("RELAY_BASIQ_WEBHOOK_SECRET")
 }
 
+/// Sends messages of Basiq's that are stored already to the handler that the settings name now.
+async fn redirect_messages(store: &dyn Store, settings: &Settings) -> Result<()> {
+    if let Some(url) = forward_url(settings)? {
+        let redirected = store.redirect_messages(&url).await;
+        let redirected = redirected.context("Basiq's stored webhooks cannot be redirected")?;
+        if redirected > 0 {
+            info!(
+                messages = redirected,
+                "stored webhooks of Basiq's go to the new address"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Returns where Basiq's webhooks are passed on. The error does not repeat the address, which may hold a secret.
 fn forward_url(settings: &Settings) -> Result<Option<CallbackUrl>> {
     let Some(url) = &settings.subscriptions.forward_url else {
@@ -186,6 +201,7 @@ impl Relay {
         let lock = lock::hold(&settings.store)?;
         let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
         check_and_free_leases(&*store).await?;
+        redirect_messages(&*store, &settings).await?;
         let fleet = shared.as_ref().map_or_else(Fleet::alone, PgStore::fleet);
         // a clock that stands still for a test cannot follow the database's, so such a relay joins no others
         let shared = shared.filter(|_| clock.can_follow());

@@ -173,6 +173,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_verifier_of_certificates_is_silent_unless_a_filter_names_it() {
+        let logged = |filter: &str| {
+            let page = Page::default();
+            let writer = page.clone();
+            let layer = lines(LogFormat::Text, false, move || writer.clone());
+            let filter = EnvFilter::builder().parse(with_defaults(filter)).unwrap();
+            let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::error!(target: "rustls_platform_verifier::verification", "untrusted");
+                tracing::info!("seen");
+            });
+            String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
+        };
+        let told = logged("info");
+        assert!(
+            told.contains("seen") && !told.contains("untrusted"),
+            "{told}"
+        );
+        let told = logged("rustls_platform_verifier=error");
+        assert!(
+            told.contains("untrusted") && !told.contains("seen"),
+            "{told}"
+        );
+    }
+
     fn written(format: LogFormat) -> String {
         written_by(format, false, || {
             let span = tracing::info_span!("look", job.id = "job-1");

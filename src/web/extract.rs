@@ -347,6 +347,15 @@ mod tests {
         assert_eq!(problem.code(), ProblemCode::BadRequest);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_the_clients_fault() {
+        let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{")]);
+        let body = Body::from_stream(first.chain(futures_util::stream::pending()));
+        let problem = extract(Some("application/json"), body).await.unwrap_err();
+        assert_eq!(problem.code(), ProblemCode::BadRequest);
+        assert!(format!("{problem:?}").contains("within 8 seconds"));
+    }
+
     #[test]
     fn parameters_are_taken_once_and_all_faults_are_told() {
         let mut params = QueryParams::parse("limit=7&state=&a=1&a=2&b=x&%2F=1");

@@ -272,6 +272,22 @@ async fn a_job_that_basiq_does_not_show_is_told_once_and_long_before_the_watch_e
 }
 
 #[tokio::test]
+async fn a_basiq_that_does_not_answer_is_told_instead_of_a_doubt_about_the_job() {
+    let play = Play::begin(&[("RELAY_BASIQ_URL", "http://127.0.0.1:9")]).await;
+    let mut watch = Running::new(play.command(&[]));
+    for begins in [
+        "watching job j-1",
+        "          callback http",
+        "          The relay cannot reach Basiq at present",
+    ] {
+        let line = watch.line().await.unwrap();
+        assert!(line.starts_with(begins), "{line}");
+    }
+    drop(watch);
+    play.end().await;
+}
+
+#[tokio::test]
 async fn a_relay_that_comes_back_is_asked_again() {
     let mut play = Play::begin(&[]).await;
     let address = play.relay.url.strip_prefix("http://").unwrap().to_owned();

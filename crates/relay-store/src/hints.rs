@@ -17,6 +17,9 @@ pub trait HintStore: Send + Sync {
     /// nothing. Hints make a job due at most once in each interval. A further hint makes the job due at the end of the
     /// interval.
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError>;
+
+    /// Sends all stored messages of Basiq's to this URL from now on. Returns how many had another one.
+    async fn redirect_messages(&self, url: &CallbackUrl) -> Result<u64, StoreError>;
 }
 
 /// A webhook of Basiq's that says that something of a person changed.

@@ -5,8 +5,8 @@ use std::{sync::Mutex, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    ActivityRow, ActivityScope, ApiKey, Bank, CallbackAuth, Client, ClientId, DeliveryId,
-    JobContext, JobId, JobMemory, Requester, SigningSecret, Watch, WatchId,
+    ActivityRow, ActivityScope, ApiKey, Bank, CallbackAuth, CallbackUrl, Client, ClientId,
+    DeliveryId, JobContext, JobId, JobMemory, Requester, SigningSecret, Watch, WatchId,
 };
 use relay_store::{
     AbandonedDelivery, ActivityStore, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook,
@@ -198,6 +198,10 @@ impl HintStore for ListStore {
             notices: 0,
             lists: false,
         })
+    }
+
+    async fn redirect_messages(&self, _: &CallbackUrl) -> Result<u64, StoreError> {
+        Ok(0)
     }
 }
 

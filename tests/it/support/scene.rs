@@ -19,7 +19,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{Receiver, TestDatabase, database::holds, process::RelaySetup};
 
-const PATIENCE: u32 = 300;
+const PATIENCE: u32 = 500;
 
 /// The headers of all calls to Basiq.
 type Calls = Arc<Mutex<Vec<HeaderMap>>>;
@@ -90,7 +90,8 @@ impl Scene {
     }
 }
 
-/// Waits until `is_so` returns true. Fails after 15 s.
+/// Waits until `is_so` returns true. Fails after 25 s, which is longer than the lease of an attempt whose relay was
+/// killed.
 pub(crate) async fn until(is_so: impl AsyncFn() -> bool) {
     for _ in 0..PATIENCE {
         if is_so().await {

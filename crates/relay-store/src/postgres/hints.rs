@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::CallbackUrl;
 
 use crate::{
     ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
@@ -72,6 +73,13 @@ pub(super) const ADD_MESSAGE: &str = "WITH event AS (INSERT INTO events (event_i
     INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, pending_since) \
         VALUES ($1, $1, 0, $5, $2, $2)";
 
+/// Changes the URL of messages. There are few: one that was accepted is deleted.
+const REDIRECT: &str =
+    "UPDATE messages SET callback_url = $1, callback_host = $2 WHERE callback_url <> $1";
+
+const REDIRECT_QUEUED: &str = "UPDATE outbox SET host = $1 \
+    WHERE source_id = ANY(ARRAY(SELECT event_id FROM messages)) AND host || '' <> $1";
+
 #[async_trait]
 impl HintStore for PgStore {
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
@@ -89,6 +97,24 @@ impl HintStore for PgStore {
         }
         Ok(outcome)
     }
+
+    async fn redirect_messages(&self, url: &CallbackUrl) -> Result<u64, StoreError> {
+        self.write(url, |connection, url| Box::pin(redirect(connection, url)))
+            .await
+    }
+}
+
+async fn redirect(connection: &mut PgSession<'_>, url: &CallbackUrl) -> Result<u64, StoreError> {
+    let redirected = sqlx::query(REDIRECT)
+        .bind(url.as_str())
+        .bind(url.host())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(REDIRECT_QUEUED)
+        .bind(url.host())
+        .execute(connection)
+        .await?;
+    Ok(redirected.rows_affected())
 }
 
 async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome, StoreError> {

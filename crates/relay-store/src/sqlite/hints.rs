@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::CallbackUrl;
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -77,10 +78,27 @@ const ADD_MESSAGE: &str = "INSERT INTO messages (event_id, callback_url, callbac
 const QUEUE: &str = "INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, \
     pending_since) VALUES (?1, ?1, 0, ?2, ?3, ?3)";
 
+/// Changes the URL of messages. There are few: one that was accepted is deleted.
+const REDIRECT: &str =
+    "UPDATE messages SET callback_url = ?1, callback_host = ?2 WHERE callback_url <> ?1";
+
+const REDIRECT_QUEUED: &str = "UPDATE outbox SET host = ?1 \
+    WHERE source_id IN (SELECT event_id FROM messages) AND host <> ?1";
+
 #[async_trait]
 impl HintStore for SqliteStore {
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
         self.write(move |connection| take(connection, &hint)).await
+    }
+
+    async fn redirect_messages(&self, url: &CallbackUrl) -> Result<u64, StoreError> {
+        let url = url.clone();
+        self.write(move |connection| {
+            let redirected = execute(connection, REDIRECT, (url.as_str(), url.host()))?;
+            execute(connection, REDIRECT_QUEUED, (url.host(),))?;
+            Ok(redirected)
+        })
+        .await
     }
 }
 

@@ -734,6 +734,29 @@ async fn a_message_is_passed_on_as_it_is() {
 }
 
 #[tokio::test]
+async fn stored_messages_go_to_another_address_once_it_is_set() {
+    let fixture = Fixture::new().await;
+    for (id, end) in [
+        ("m-1", AfterAttempt::Dead),
+        ("m-2", AfterAttempt::RetryAt(at(5))),
+    ] {
+        fixture.store.take_hint(forwarded(id, at(0))).await.unwrap();
+        let due = fixture.claim_delivery(at(0)).await;
+        fixture.attempted(&due, end, at(0)).await;
+    }
+    let url = "https://new.example/basiq";
+    let url = CallbackUrl::parse(url, &CallbackRules::default()).unwrap();
+    let store = &fixture.store;
+    assert_eq!(store.redirect_messages(&url).await.unwrap(), 2);
+    assert_eq!(store.redirect_messages(&url).await.unwrap(), 0);
+    let queued = store.redeliver_dead(operator(), at(0), at(6)).await;
+    assert_eq!(queued.unwrap(), 1);
+    let due = fixture.claim_deliveries(at(6)).await;
+    assert_eq!(due.len(), 2);
+    assert!(due.iter().all(|due| due.callback_url == url));
+}
+
+#[tokio::test]
 async fn old_subscriptions_and_notices_are_deleted() {
     let fixture = Fixture::new().await;
     let ended = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;

@@ -202,8 +202,14 @@ const NO_STATEMENTS: &[&str] = &[
     "subscriptions::MANY",
 ];
 
-/// Searches through texts. An operator starts them, and they read all notices and all messages that wait.
-const SEARCHES: &[&str] = &["erasure::NOTICES", "erasure::MESSAGES"];
+/// Statements that read all notices or all messages that wait. They run when an operator erases somebody, or once at a
+/// start.
+const SEARCHES: &[&str] = &[
+    "erasure::NOTICES",
+    "erasure::MESSAGES",
+    "hints::REDIRECT",
+    "hints::REDIRECT_QUEUED",
+];
 
 #[test]
 fn every_statement_is_looked_at() {
