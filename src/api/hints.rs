@@ -171,13 +171,7 @@ async fn take(
     let event = contents.as_ref().map(|contents| &contents.event_type);
     let event = event.map_or("", BasiqEventType::as_str).to_owned();
     let id = signed.id.clone();
-    let forward = parts.hints.forward.clone();
-    let forward = forward.map(|callback_url| ForwardedMessage {
-        callback_url,
-        headers: signed,
-        body: body.to_vec(),
-        event_type: event.clone(),
-    });
+    let forward = passed_on(parts, signed, body, &event);
     if contents.is_none() && forward.is_none() {
         return Ok(());
     }
@@ -202,12 +196,11 @@ async fn take(
             count("nobody-watches");
             return Ok(());
         }
-        HintOutcome::Again => {
-            if is_read {
-                count("again");
-            }
+        HintOutcome::Again if is_read => {
+            count("again");
             return Ok(());
         }
+        HintOutcome::Again => return Ok(()),
     };
     info!(
         hint.id = id,
@@ -223,6 +216,22 @@ async fn take(
     }
     wake(parts, jobs > 0, lists, notices > 0 || passes_on);
     Ok(())
+}
+
+/// Returns the message to pass on, if Basiq's messages are passed on.
+fn passed_on(
+    parts: &ApiParts,
+    signed: SignatureHeaders,
+    body: &[u8],
+    event: &str,
+) -> Option<ForwardedMessage> {
+    let callback_url = parts.hints.forward.clone()?;
+    Some(ForwardedMessage {
+        callback_url,
+        headers: signed,
+        body: body.to_vec(),
+        event_type: event.to_owned(),
+    })
 }
 
 /// Builds the hint that a webhook is: its subject, and its notices.

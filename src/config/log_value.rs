@@ -33,8 +33,9 @@ pub(crate) fn log_filter(text: &str) -> Result<String, Allowed> {
 
 /// Returns whether a word is a level with one letter too many, too few or in the wrong place.
 fn is_misspelt_level(word: &str) -> bool {
-    let distance = |level: &&str| strsim::damerau_levenshtein(level, word);
-    LEVELS.iter().any(|level| distance(&level) == 1)
+    LEVELS
+        .iter()
+        .any(|level| strsim::damerau_levenshtein(level, word) == 1)
 }
 
 /// Parses `text` or `json`.

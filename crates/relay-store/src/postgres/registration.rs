@@ -169,32 +169,37 @@ pub(super) async fn register(
     for (new, decision) in new.iter().zip(decisions) {
         answers.push(match result_of(new, decision, &added) {
             Ok(answer) => answer,
-            Err(known) => {
-                let id = match known {
-                    Some(id) => Some(id),
-                    // another relay, or another entry of this batch, registered it first
-                    None => open_watches(connection, std::slice::from_ref(new))
-                        .await?
-                        .pop()
-                        .flatten(),
-                };
-                let details = match id {
-                    Some(id) => {
-                        if new.subscription_id.is_none() {
-                            sqlx::query(OWN)
-                                .bind(id.to_bytes())
-                                .execute(&mut *connection)
-                                .await?;
-                        }
-                        details::find(connection, Some(new.client_id), id).await?
-                    }
-                    None => None,
-                };
-                existing_result(new, details)?
-            }
+            Err(known) => existing(connection, new, known).await?,
         });
     }
     Ok(Some((answers, claim)))
+}
+
+/// Returns the result of a registration whose watch exists already. Without its id, another relay or another entry of the
+/// batch registered it first.
+async fn existing(
+    connection: &mut PgSession<'_>,
+    new: &NewWatch,
+    known: Option<WatchId>,
+) -> Result<Registration, StoreError> {
+    let id = match known {
+        Some(id) => Some(id),
+        None => open_watches(connection, std::slice::from_ref(new))
+            .await?
+            .pop()
+            .flatten(),
+    };
+    let Some(id) = id else {
+        return existing_result(new, None);
+    };
+    if new.subscription_id.is_none() {
+        sqlx::query(OWN)
+            .bind(id.to_bytes())
+            .execute(&mut *connection)
+            .await?;
+    }
+    let details = details::find(connection, Some(new.client_id), id).await?;
+    existing_result(new, details)
 }
 
 async fn clients(
