@@ -102,8 +102,9 @@ struct Rotation {
 
 #[derive(Debug, clap::Args)]
 struct New {
-    #[command(flatten)]
-    name: Name,
+    /// Name of the client: 1 to 64 of `A-Z a-z 0-9 . _ -`, but not `.` or `..` alone
+    #[arg(value_parser = ClientName::parse_new)]
+    name: ClientName,
     /// Write the key and the secret to this new file, as a shell script, and do not print them. The file sets
     /// BASIQ_RELAY_KEY, which `watch` reads, and BASIQ_RELAY_SIGNING_SECRET, which `listen` reads.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
@@ -206,11 +207,11 @@ async fn answer(
 ) -> anyhow::Result<Answer> {
     match command {
         Command::Add(New {
-            name: Name { name },
+            name,
             env_file: None,
         }) => add(admin, name).await,
         Command::Add(New {
-            name: Name { name },
+            name,
             env_file: Some(path),
         }) => add_to_file(admin, name, path).await,
         Command::List => list(admin).await,

@@ -158,14 +158,19 @@ impl RelayClient {
         read(answer, &url).await
     }
 
-    /// Returns whether the relay reports that its calls to Basiq fail.
-    pub(super) async fn reports_failing_upstream(&self) -> bool {
+    /// Returns why the relay cannot ask Basiq at present, in words; none if it can, or does not say.
+    pub(super) async fn upstream_trouble(&self) -> Option<&'static str> {
         #[derive(Deserialize)]
         struct Readiness {
             upstream: String,
         }
-        let readiness = self.get::<Readiness>("readyz").await;
-        readiness.is_ok_and(|ready| ready.upstream == "failing")
+        let readiness = self.get::<Readiness>("readyz").await.ok()?;
+        match readiness.upstream.as_str() {
+            "failing" => Some("The relay cannot reach Basiq at present; it tries again by itself."),
+            "throttled" => Some("Basiq has asked the relay to slow down; it asks again by itself."),
+            "key-refused" => Some("Basiq refuses the relay's API key."),
+            _ => None,
+        }
     }
 
     /// Makes a call whose answer has no document.

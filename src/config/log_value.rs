@@ -18,8 +18,8 @@ pub(crate) fn log_filter(text: &str) -> Result<String, Allowed> {
         return Err(allowed.to_owned());
     }
     // a filter takes such a word for the name of a module, and then nothing is logged
-    let word = text.trim().to_ascii_lowercase();
-    if NO_LEVELS.contains(&word.as_str()) || is_misspelt_level(&word) {
+    let words = text.split(',').map(|word| word.trim().to_ascii_lowercase());
+    if words.into_iter().any(|word| is_no_level(&word)) {
         return Err(format!(
             "it is no level; {allowed}; levels are {}",
             LEVELS.join(", ")
@@ -31,11 +31,12 @@ pub(crate) fn log_filter(text: &str) -> Result<String, Allowed> {
         .map_err(|_| allowed.to_owned())
 }
 
-/// Returns whether a word is a level with one letter too many, too few or in the wrong place.
-fn is_misspelt_level(word: &str) -> bool {
-    LEVELS
-        .iter()
-        .any(|level| strsim::damerau_levenshtein(level, word) == 1)
+/// Returns whether a word is a level of other programs, or a level with one letter too many, too few or in the wrong
+/// place.
+fn is_no_level(word: &str) -> bool {
+    let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let distance = |level: &str| strsim::damerau_levenshtein(level, word);
+    is_word && (NO_LEVELS.contains(&word) || LEVELS.iter().any(|level| distance(level) == 1))
 }
 
 /// Parses `text` or `json`.
@@ -53,10 +54,18 @@ mod tests {
 
     #[test]
     fn a_filter_has_levels_and_not_the_words_of_other_programs() {
-        for good in ["info", "WARN", "off", "info,basiq_relay=debug", "sqlx"] {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,",
+            "info,basiq_relay=debug",
+            "warn,sqlx",
+            "h2",
+        ] {
             assert_eq!(log_filter(good).as_deref(), Ok(good));
         }
-        for bad in ["", "warning", " Verbose ", "infos", "debgu", "info,=,"] {
+        for bad in ["", "warning", " Verbose ", "infos", "warn,debgu", "info,=,"] {
             assert!(log_filter(bad).is_err(), "{bad}");
         }
     }

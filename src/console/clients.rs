@@ -119,8 +119,11 @@ async fn add(
         let list = list(&state, &posted.visit, Some(refused)).await?;
         Ok((StatusCode::UNPROCESSABLE_ENTITY, list).into_response())
     };
-    let Ok(name) = typed.parse::<ClientName>() else {
-        return refuse("A name has 1 to 64 of the letters A-Z and a-z, digits, and . _ -").await;
+    let Ok(name) = ClientName::parse_new(typed) else {
+        return refuse(
+            "A name has 1 to 64 of the letters A-Z and a-z, digits, and . _ -, and is not . or ..",
+        )
+        .await;
     };
     let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
     let (hash, now) = (key.hash(), posted.visit.now());

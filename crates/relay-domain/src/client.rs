@@ -43,6 +43,14 @@ pub struct ClientName(String);
 pub struct ClientNameError(String);
 
 impl ClientName {
+    /// Parses the name of a client to add. In a URL, `.` and `..` mean a folder, so such a client could not be managed.
+    pub fn parse_new(text: &str) -> Result<Self, ClientNameError> {
+        match text {
+            "." | ".." => Err(ClientNameError(text.to_owned())),
+            _ => text.parse(),
+        }
+    }
+
     /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -61,9 +69,7 @@ impl FromStr for ClientName {
 
     fn from_str(text: &str) -> Result<Self, ClientNameError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        // in a URL, `.` and `..` mean a folder
-        let is_folder = matches!(text, "." | "..");
-        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !is_folder {
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
             Err(ClientNameError(text.to_owned()))

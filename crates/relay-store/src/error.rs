@@ -132,10 +132,21 @@ pub(crate) fn unwritable(error: serde_json::Error) -> StoreError {
     StoreError::refused(error)
 }
 
+/// A unit of work saw that another one changed what it had read.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Collision(&'static str);
+
+/// Makes the error of a unit of work that must be done again, because another one changed what it had read.
+pub(crate) fn collision(what: &'static str) -> StoreError {
+    StoreError::unavailable(Collision(what))
+}
+
 /// Whether a unit of work failed because it met another one. It may succeed if it is done again.
 pub(crate) fn is_collision(error: &StoreError) -> bool {
     let state = sqlx_error(error).and_then(state_of);
-    state.is_some_and(|state| COLLISIONS.contains(&state))
+    let is_ours = matches!(error, StoreError::Unavailable(cause) if cause.is::<Collision>());
+    is_ours || state.is_some_and(|state| COLLISIONS.contains(&state))
 }
 
 /// Whether a failure means that open connections to the server must not be used any more.

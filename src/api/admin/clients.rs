@@ -236,11 +236,13 @@ async fn add_client(
 fn parse_name(body: RawObject) -> Result<ClientName, Problem> {
     let mut fields = BodyFields::new(body);
     let text = fields.required_text("name");
-    let name = text.as_ref().and_then(|text| text.parse().ok());
+    let name = text
+        .as_ref()
+        .and_then(|text| ClientName::parse_new(text).ok());
     if let (Some(text), None) = (text, &name) {
         fields.invalid(
             "name",
-            "must be 1 to 64 of `A-Z a-z 0-9 . _ -`",
+            "must be 1 to 64 of `A-Z a-z 0-9 . _ -`, but not `.` or `..` alone",
             &text.into(),
         );
     }

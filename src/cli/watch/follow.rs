@@ -73,8 +73,8 @@ impl WatchPoller {
             let is_unseen = self.watch.steps.is_empty() && began.elapsed() >= UNSEEN;
             if is_unseen && !is_unseen_told {
                 is_unseen_told = true;
-                let is_basiq_away = self.relay.reports_failing_upstream().await;
-                self.reporter.unseen(is_basiq_away)?;
+                let trouble = self.relay.upstream_trouble().await;
+                self.reporter.unseen(trouble)?;
             }
             if let Some(ending) = self.ending(&mut ended_at) {
                 self.reporter.ended(&ending, &self.command("redeliver"))?;

@@ -188,17 +188,13 @@ impl WatchReporter {
         self.print_whole(&format!("{:INDENT$}{line}", ""))
     }
 
-    /// Reports that the relay has not seen the job at Basiq, because Basiq is away or for an unknown reason.
-    pub(super) fn unseen(&mut self, is_basiq_away: bool) -> Result<()> {
+    /// Reports that the relay has not seen the job at Basiq, for this reason or for an unknown one.
+    pub(super) fn unseen(&mut self, trouble: Option<&str>) -> Result<()> {
         if self.as_json {
             return Ok(());
         }
-        let told = if is_basiq_away {
-            "The relay cannot reach Basiq at present; it tries again by itself."
-        } else {
-            "Basiq has not shown this job to the relay yet: is the job's id right?"
-        };
-        self.print(&format!("{:INDENT$}{told}", ""))
+        let doubt = "Basiq has not shown this job to the relay yet: is the job's id right?";
+        self.print(&format!("{:INDENT$}{}", "", trouble.unwrap_or(doubt)))
     }
 
     /// Reports once that the relay is out of reach. The next other output resets this.

@@ -44,30 +44,13 @@ pub(super) const HOLD: &str = "SELECT l.user_id FROM unnest($1::text[], $2::byte
     CROSS JOIN LATERAL (SELECT l.user_id FROM due_lists l \
         WHERE l.user_id = n.user_id AND l.lease_id = n.lease_id FOR UPDATE) l";
 
-/// True if the client has a watch of the job for the same callback of which it is true, or not true, that the watch was
-/// cancelled because its subscription ended.
-macro_rules! has_watch {
-    ($abandoned:literal) => {
-        concat!(
-            "(SELECT 1 FROM watches w WHERE w.job_id = n.job_id AND w.client_id + 0 = $3 \
-             AND w.callback_url = $4 \
-             AND (w.state = 'cancelled' AND w.settled_at >= (SELECT s.ended_at FROM subscriptions s \
-                 WHERE s.subscription_id = w.subscription_id)) ",
-            $abandoned,
-            " LIMIT 1) IS NOT NULL"
-        )
-    };
-}
-
-/// What is known of jobs: see [`JobHistory`].
-pub(super) const HISTORY: &str = concat!(
-    "SELECT n.job_id, (SELECT 1 FROM seen_jobs s \
-        WHERE s.subscription_id = $1 AND s.job_id = n.job_id) IS NOT NULL AS is_seen, ",
-    has_watch!("IS NOT TRUE"),
-    " AS is_watched, ",
-    has_watch!("IS TRUE"),
-    " AS was_abandoned FROM unnest($2::text[]) n (job_id)"
-);
+/// What is known of jobs: see [`JobHistory`]. A watch was cancelled with its subscription if both ended at the same time.
+pub(super) const HISTORY: &str = "SELECT n.job_id, (SELECT 1 FROM seen_jobs s \
+        WHERE s.subscription_id = $1 AND s.job_id = n.job_id) IS NOT NULL AS is_seen, \
+    (SELECT 1 FROM watches w WHERE w.job_id = n.job_id AND w.client_id + 0 = $3 AND w.callback_url = $4 \
+        AND (w.state = 'cancelled' AND w.settled_at = (SELECT s.ended_at FROM subscriptions s \
+            WHERE s.subscription_id = w.subscription_id)) IS NOT TRUE LIMIT 1) IS NOT NULL AS is_watched \
+    FROM unnest($2::text[]) n (job_id)";
 
 pub(super) const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) \
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";

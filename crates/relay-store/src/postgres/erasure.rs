@@ -344,7 +344,6 @@ fn count(rows: i64) -> u64 {
     u64::try_from(rows).unwrap_or(0)
 }
 
-/// Deletes the older watches of jobs that turn out to be about an erased person or connection. Returns the looks at
 /// Returns whether the person or the connection of a hint was erased since the hint arrived. An erasure that begins
 /// later waits for this transaction.
 pub(super) async fn is_erased(
@@ -364,6 +363,7 @@ pub(super) async fn is_erased(
     Ok(erased.iter().any(|(_, at)| *at >= since))
 }
 
+/// Deletes the older watches of jobs that turn out to be about an erased person or connection. Returns the looks at
 /// jobs that still have a watch. The caller has locked the jobs.
 pub(super) async fn without_erased<'l>(
     connection: &mut PgSession<'_>,

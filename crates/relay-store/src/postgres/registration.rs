@@ -6,12 +6,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use relay_domain::WatchId;
+use relay_domain::{WatchId, WatchState};
 
 use crate::{
     DueJob, NewJobs, NewWatch, Permit, Registration, StoreError,
     batch::{EachResult, RegisterBatch},
     dispatch::NewWorkClaim,
+    error::collision,
     postgres::{
         LeaseClock, PgSession,
         clock::claim_now,
@@ -98,7 +99,7 @@ pub(super) const ADD_WATCHES: &str = concat!(
 
 /// Makes a watch that a subscription found the client's own, so that it stays when the subscription ends.
 pub(super) const OWN: &str = "UPDATE watches SET subscription_id = NULL \
-    WHERE watch_id = $1 AND subscription_id IS NOT NULL";
+    WHERE watch_id = $1 AND subscription_id IS NOT NULL AND settled_at IS NULL";
 
 /// Registers watches in the database, and dispatches new jobs to the tracker.
 pub(super) struct PostgresRegistration {
@@ -176,7 +177,7 @@ pub(super) async fn register(
 }
 
 /// Returns the result of a registration whose watch exists already. Without its id, another relay or another entry of the
-/// batch registered it first.
+/// batch registered it first. If it was cancelled meanwhile, the transaction runs again, and registers the watch afresh.
 async fn existing(
     connection: &mut PgSession<'_>,
     new: &NewWatch,
@@ -199,6 +200,12 @@ async fn existing(
             .await?;
     }
     let details = details::find(connection, Some(new.client_id), id).await?;
+    if details
+        .as_ref()
+        .is_some_and(|details| details.watch.state == WatchState::Cancelled)
+    {
+        return Err(collision("the watch was cancelled meanwhile"));
+    }
     existing_result(new, details)
 }
 

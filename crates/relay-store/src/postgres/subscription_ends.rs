@@ -29,6 +29,17 @@ pub(super) const REST_LISTS: &str = concat!(
 pub(super) const OPEN_WATCHES: &str = "SELECT watch_id, job_id FROM watches \
     WHERE subscription_id = $1 AND settled_at IS NULL";
 
+/// Locks those of the watches that are still the subscription's and open. A client may have made one its own.
+pub(super) const HOLD_WATCHES: &str = "SELECT watch_id, job_id FROM watches \
+    WHERE watch_id = ANY($1) AND subscription_id = $2 AND settled_at IS NULL ORDER BY watch_id FOR NO KEY UPDATE";
+
+/// Lets other subscriptions of the client with the same callback take jobs of the subscription `$1`.
+pub(super) const FORGET_JOBS: &str = "DELETE FROM seen_jobs WHERE job_id = ANY($2) \
+    AND subscription_id = ANY(ARRAY(SELECT s.subscription_id FROM subscriptions ended CROSS JOIN LATERAL \
+        (SELECT s.subscription_id FROM subscriptions s WHERE s.user_id = ended.user_id \
+            AND s.client_id = ended.client_id AND s.callback_url = ended.callback_url \
+            AND s.ended_at IS NULL OFFSET 0) s WHERE ended.subscription_id = $1))";
+
 /// Makes the list of a person due, so that other subscriptions take the jobs of one that ended.
 pub(super) const LIST_SOON: &str = "UPDATE due_lists SET next_list_at = least(next_list_at, $2) \
     WHERE user_id = (SELECT s.user_id FROM subscriptions s WHERE s.subscription_id = $1)";
@@ -54,16 +65,40 @@ pub(super) async fn end(
     let (watches, jobs): (Vec<_>, Vec<_>) = open.into_iter().unzip();
     watches::lock_jobs(connection, &jobs).await?;
     close(connection, subscription, now).await?;
-    watches::cancel(connection, &watches, &jobs, now).await?;
-    if !watches.is_empty() {
-        sqlx::query(LIST_SOON)
-            .bind(subscription)
-            .bind(now.as_millisecond())
-            .execute(&mut *connection)
-            .await?;
-    }
+    cancel_watches(connection, subscription, &watches, now).await?;
     sqlx::query(watches::CANCEL_EVENTS)
         .bind([subscription].as_slice())
+        .bind(now.as_millisecond())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Cancels those of these watches that are still the subscription's, whose jobs the caller has locked. Other
+/// subscriptions take their jobs.
+async fn cancel_watches(
+    connection: &mut PgSession<'_>,
+    subscription: IdBytes,
+    watches: &[IdBytes],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let held: Vec<(IdBytes, String)> = sqlx::query_as(HOLD_WATCHES)
+        .bind(watches)
+        .bind(subscription)
+        .fetch_all(&mut *connection)
+        .await?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let (watches, jobs): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+    watches::cancel(connection, &watches, &jobs, now).await?;
+    sqlx::query(FORGET_JOBS)
+        .bind(subscription)
+        .bind(&jobs)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(LIST_SOON)
+        .bind(subscription)
         .bind(now.as_millisecond())
         .execute(connection)
         .await?;

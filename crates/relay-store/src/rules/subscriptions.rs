@@ -133,10 +133,9 @@ fn concerns(subscription: &Subscription, job: &FoundJob) -> bool {
 pub(crate) struct JobHistory {
     /// Whether an earlier list of the subscription took the job.
     pub(crate) is_seen: bool,
-    /// Whether the client watches or watched the job for the same callback.
+    /// Whether the client watches or watched the job for the same callback. A watch that was cancelled with another
+    /// subscription does not count.
     pub(crate) is_watched: bool,
-    /// Whether such a watch was cancelled because another subscription ended, before it told the end of the job.
-    pub(crate) was_abandoned: bool,
 }
 
 impl JobHistory {
@@ -146,13 +145,12 @@ impl JobHistory {
         Ok(Self {
             is_seen: cells.get("is_seen")?,
             is_watched: cells.get("is_watched")?,
-            was_abandoned: cells.get("was_abandoned")?,
         })
     }
 
     /// Returns whether the subscription needs a watch of the job.
     pub(crate) fn needs_watch(&self) -> bool {
-        !self.is_watched && (!self.is_seen || self.was_abandoned)
+        !self.is_watched && !self.is_seen
     }
 }
 

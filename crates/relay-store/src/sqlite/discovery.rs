@@ -29,30 +29,13 @@ pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM due_lists";
 
 const HOLD: &str = "SELECT 1 FROM due_lists WHERE user_id = ?1 AND lease_id = ?2";
 
-/// True if the client has a watch of the job for the same callback of which it is true, or not true, that the watch was
-/// cancelled because its subscription ended.
-macro_rules! has_watch {
-    ($abandoned:literal) => {
-        concat!(
-            "EXISTS (SELECT 1 FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
-             WHERE j.job_id = ?2 AND w.client_id = ?3 AND w.callback_url = ?4 \
-             AND (w.state = 'cancelled' AND w.settled_at >= (SELECT s.ended_at FROM subscriptions s \
-                 WHERE s.subscription_id = w.subscription_id)) ",
-            $abandoned,
-            ")"
-        )
-    };
-}
-
-/// What is known of a job: see [`JobHistory`].
-pub(super) const HISTORY: &str = concat!(
-    "SELECT ?2 AS job_id, EXISTS (SELECT 1 FROM seen_jobs \
-        WHERE subscription_id = ?1 AND job_id = ?2) AS is_seen, ",
-    has_watch!("IS NOT TRUE"),
-    " AS is_watched, ",
-    has_watch!("IS TRUE"),
-    " AS was_abandoned"
-);
+/// What is known of a job: see [`JobHistory`]. A watch was cancelled with its subscription if both ended at the same time.
+pub(super) const HISTORY: &str = "SELECT ?2 AS job_id, EXISTS (SELECT 1 FROM seen_jobs \
+        WHERE subscription_id = ?1 AND job_id = ?2) AS is_seen, \
+    EXISTS (SELECT 1 FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
+        WHERE j.job_id = ?2 AND w.client_id = ?3 AND w.callback_url = ?4 \
+        AND (w.state = 'cancelled' AND w.settled_at = (SELECT s.ended_at FROM subscriptions s \
+            WHERE s.subscription_id = w.subscription_id)) IS NOT TRUE) AS is_watched";
 
 const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) VALUES (?1, ?2, ?3) \
     ON CONFLICT DO NOTHING";

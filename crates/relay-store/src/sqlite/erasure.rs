@@ -270,7 +270,6 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// Deletes the older watches of jobs that turn out to be about an erased person or connection. Returns the looks at
 /// Returns whether the person or the connection of a hint was erased since the hint arrived.
 pub(super) fn is_erased(connection: &Connection, hint: &Hint) -> Result<bool, StoreError> {
     for key in keys_of_hint(hint) {
@@ -282,6 +281,7 @@ pub(super) fn is_erased(connection: &Connection, hint: &Hint) -> Result<bool, St
     Ok(false)
 }
 
+/// Deletes the older watches of jobs that turn out to be about an erased person or connection. Returns the looks at
 /// jobs that still have a watch.
 pub(super) fn without_erased<'l>(
     connection: &Connection,

@@ -60,7 +60,7 @@ pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, jo
 
 /// Makes a watch that a subscription found the client's own, so that it stays when the subscription ends.
 pub(super) const OWN: &str = "UPDATE watches SET subscription_id = NULL \
-    WHERE watch_id = ?1 AND subscription_id IS NOT NULL";
+    WHERE watch_id = ?1 AND subscription_id IS NOT NULL AND settled_at IS NULL";
 
 /// Registers watches on the writer thread, and dispatches new jobs to the tracker.
 pub(super) struct SqliteRegistration {

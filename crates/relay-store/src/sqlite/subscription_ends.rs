@@ -28,6 +28,13 @@ const USER: &str = "SELECT user_id FROM subscriptions WHERE subscription_id = ?1
 pub(super) const OPEN_WATCHES: &str =
     "SELECT watch_id FROM watches WHERE subscription_id = ?1 AND settled_at IS NULL";
 
+/// Lets other subscriptions of the client with the same callback take the job of a watch `?1` of the subscription `?2`.
+pub(super) const FORGET_JOB: &str = "DELETE FROM seen_jobs \
+    WHERE job_id = (SELECT j.job_id FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no WHERE w.watch_id = ?1) \
+    AND subscription_id IN (SELECT s.subscription_id FROM subscriptions ended CROSS JOIN subscriptions s \
+        ON s.user_id = ended.user_id AND s.client_id = ended.client_id AND s.callback_url = ended.callback_url \
+        AND s.ended_at IS NULL WHERE ended.subscription_id = ?2)";
+
 /// Makes the list of a person due, so that other subscriptions take the jobs of one that ended.
 pub(super) const LIST_SOON: &str =
     "UPDATE due_lists SET next_list_at = min(next_list_at, ?2) WHERE user_id = ?1";
@@ -48,6 +55,7 @@ pub(super) fn end(
     let open: Vec<IdBytes> = scalars(connection, OPEN_WATCHES, (subscription,))?;
     for watch in &open {
         watches::cancel(connection, WatchId::from(*watch), now)?;
+        execute(connection, FORGET_JOB, (watch, subscription))?;
     }
     if !open.is_empty() {
         let user: Option<String> = scalar(connection, USER, (subscription,))?;

@@ -1,5 +1,6 @@
 //! Jobs that concern several subscriptions of one client, or a subscription and the client's own watch.
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use relay_domain::WatchState;
 use relay_store::{ErasureSubject, FoundJob, Registration};
@@ -98,4 +99,67 @@ async fn a_found_watch_that_the_client_registers_is_its_own_and_outlives_the_sub
         .end_subscription(operator(), found_by.subscription.id, at(3));
     assert!(end.await.unwrap());
     assert_eq!(states(&fixture).await, [WatchState::Watching]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_the_client_registers_while_the_subscription_ends_stays_open() {
+    let fixture = Fixture::new().await;
+    for round in 0..5 {
+        let (user, now) = (format!("u-{round}"), at(100 * round));
+        let subscription = subscribe(&fixture, new_subscription(&fixture, &user, now)).await;
+        let jobs: Vec<_> = (0..20).map(|n| format!("job-{round}-{n}")).collect();
+        let all = jobs.iter().map(|job| found(job, None, None)).collect();
+        assert_eq!(list(&fixture, all, now).await, 20);
+        let store = &fixture.store;
+        let registering = jobs.iter().map(|job| {
+            let own = new_watch(fixture.client, job, HOOK, now);
+            async move { store.register_watch(own).await.unwrap() }
+        });
+        let end = store.end_subscription(operator(), subscription.subscription.id, now);
+        let (registered, ended) = tokio::join!(join_all(registering), end);
+        assert!(ended.unwrap());
+        for registered in registered {
+            let id = match registered {
+                Registration::Created(watch) => watch.id,
+                Registration::Existing(details) => details.watch.id,
+                other => panic!("{other:?}"),
+            };
+            let found = store.find_watch(None, id).await.unwrap().unwrap();
+            assert_eq!(found.watch.state, WatchState::Watching, "{round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_taken_over_although_its_cancelled_watch_is_deleted() {
+    let fixture = Fixture::new().await;
+    let first = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    assert_eq!(list(&fixture, job(), at(1)).await, 1);
+    let mut narrower = new_subscription(&fixture, "u-1", at(2));
+    narrower.request.connection_id = "c-1".parse().ok();
+    subscribe(&fixture, narrower).await;
+    assert_eq!(list(&fixture, job(), at(3)).await, 0);
+    let store = &fixture.store;
+    let end = store.end_subscription(operator(), first.subscription.id, at(4));
+    assert!(end.await.unwrap());
+    store.purge_ended(at(1_000), 100).await.unwrap();
+    assert!(states(&fixture).await.is_empty());
+    assert_eq!(list(&fixture, job(), at(1_001)).await, 1);
+}
+
+#[tokio::test]
+async fn a_watch_that_the_client_cancelled_after_its_subscription_ended_stays_known() {
+    let fixture = Fixture::new().await;
+    subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    assert_eq!(list(&fixture, job(), at(1)).await, 1);
+    let mut gone = hint("m-1", at(2));
+    gone.removed_user = "u-1".parse().ok();
+    fixture.store.take_hint(gone).await.unwrap();
+    let watch = fixture.watches_of("j-1").await.remove(0).watch;
+    let cancelled = fixture
+        .store
+        .cancel_watch(fixture.requester(), watch.id, at(3));
+    assert!(cancelled.await.unwrap());
+    subscribe(&fixture, new_subscription(&fixture, "u-1", at(4))).await;
+    assert_eq!(list(&fixture, job(), at(5)).await, 0);
 }

@@ -52,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 106] = [
+const BY_INDEX: [&str; 107] = [
     clients::FIND_BY_KEY,
     audit::LIST,
     audit::OF_OPERATOR,
@@ -101,6 +101,7 @@ const BY_INDEX: [&str; 106] = [
     subscriptions::COUNT,
     subscription_ends::REST_LIST,
     subscription_ends::LIST_SOON,
+    subscription_ends::FORGET_JOB,
     subscription_ends::OPEN_WATCHES,
     watches::CANCEL_EVENTS,
     subscription_ends::ACTIVE_OF_CLIENT,

@@ -22,6 +22,8 @@ pub(super) fn of_subscriptions() -> Vec<PlannedStatement> {
         1 of subscription_ends::CLOSE_ALL("'user-50000', 1800000000000");
         1 of subscription_ends::REST_LISTS("ARRAY['user-50000']");
         2 of subscription_ends::OPEN_WATCHES("id(50000)");
+        2 of subscription_ends::HOLD_WATCHES("ARRAY[id(50000), id(50001)], id(50000)");
+        4 of subscription_ends::FORGET_JOBS("id(50000), ARRAY['job-1', 'job-2']");
         1 of subscription_ends::LIST_SOON("id(50000), 1800000000000");
         2 of watches::CANCEL_EVENTS("ARRAY[id(50000)], 1800000000000");
         1000 of subscription_ends::ACTIVE_OF_CLIENT("1");
