@@ -1,11 +1,12 @@
 //! Basiq's queue of updates. Basiq retries an update at intervals if the bank did not serve it, and the relay
-//! looks just after each retry. Pure.
+//! looks just after each retry. A job that moves has left the queue. Pure.
 
 use std::time::Duration;
 
+use basiq_client::normalise;
 use jiff::Timestamp;
 use relay_domain::{
-    Phase,
+    JobSnapshot, Phase, Step, StepStatus,
     clock::{between, later},
 };
 
@@ -16,27 +17,27 @@ const SLACK: u32 = 2400;
 /// looks at retries that are due at the same time.
 const JITTER: u32 = 267;
 
-/// The wait before the second look at a retry that has not ended, as a fraction of the interval: two minutes of
+/// The wait before the second look at a retry that has not begun, as a fraction of the interval: two minutes of
 /// two hours. Basiq reads most banks within half a minute.
 const SECOND_LOOK: u32 = 60;
 
 /// The shortest wait before the second look, whatever the interval.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What a look at a queued update found: the job runs, or it has failed again because of the bank.
+/// What a look at a queued update found: the job waits, or it has failed again because of the bank.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryObservation {
     /// The time of the look.
     pub now: Timestamp,
-    /// Whether the job runs.
-    pub running: bool,
+    /// Whether no step of the job has begun or failed.
+    pub is_pending: bool,
     /// When Basiq last changed the job, according to the job document.
     pub updated: Option<Timestamp>,
 }
 
 impl RetryObservation {
-    /// Returns the phase after this look. The relay looks at a retry at most twice. If the retry has not ended
-    /// by then, the relay waits for the next one.
+    /// Returns the phase after this look. The relay looks at most twice for a retry that does not begin. Then it waits
+    /// for the next one.
     #[must_use]
     pub fn phase_after(&self, before: &Phase, interval: Duration) -> Phase {
         let Phase::RetryQueue {
@@ -64,7 +65,7 @@ impl RetryObservation {
     /// Returns whether the retry that was due at `due` has failed. If the document has no time, a failure
     /// counts as one of this retry.
     fn has_failed_since(&self, due: Timestamp) -> bool {
-        !self.running && self.updated.is_none_or(|updated| updated >= due)
+        !self.is_pending && self.updated.is_none_or(|updated| updated >= due)
     }
 
     /// Returns when the job failed, according to the document. A time in the future or a missing one is
@@ -79,6 +80,13 @@ impl RetryObservation {
         let missed = between(from, self.now).as_secs_f64() / interval.as_secs_f64().max(1.0);
         later(from, interval.mul_f64(missed.floor() + 1.0))
     }
+}
+
+/// Returns whether a job that neither failed nor settled moves: a step has begun, or the bank may ask the person soon.
+#[must_use]
+pub fn moves(snapshot: &JobSnapshot) -> bool {
+    let begun = |step: &Step| step.status == StepStatus::InProgress;
+    snapshot.steps.iter().any(begun) || normalise::expects_challenge(snapshot)
 }
 
 fn wait_for(next_retry_at: Timestamp) -> Phase {
@@ -126,14 +134,14 @@ mod tests {
     fn failed(now: i64, updated: Option<i64>) -> RetryObservation {
         RetryObservation {
             now: at(now),
-            running: false,
+            is_pending: false,
             updated: updated.map(at),
         }
     }
 
-    fn runs(now: i64) -> RetryObservation {
+    fn pends(now: i64) -> RetryObservation {
         RetryObservation {
-            running: true,
+            is_pending: true,
             ..failed(now, Some(now))
         }
     }
@@ -160,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_is_looked_for_twice_at_most_whatever_the_job_shows() {
+    fn a_retry_that_does_not_begin_is_looked_for_twice() {
         let table = [
-            ("too early", runs(100), queued(7200, 0), queued(7200, 0)),
-            ("it runs", runs(7210), queued(7200, 0), queued(7200, 1)),
+            ("too early", pends(100), queued(7200, 0), queued(7200, 0)),
+            ("it pends", pends(7210), queued(7200, 0), queued(7200, 1)),
             (
-                "it still runs",
-                runs(7340),
+                "it still pends",
+                pends(7340),
                 queued(7200, 1),
                 queued(14_400, 0),
             ),
@@ -196,7 +204,7 @@ mod tests {
             ),
             (
                 "many were missed",
-                runs(72_000),
+                pends(72_000),
                 queued(7200, 1),
                 queued(79_200, 0),
             ),
@@ -236,14 +244,14 @@ mod tests {
             let mut now = at(0);
             let mut phase = failed(0, Some(0)).phase_after(&Phase::Running, INTERVAL);
             let (mut retries, mut looks_in_all) = (1, 0);
-            for (running, ago) in kinds {
+            for (is_pending, ago) in kinds {
                 let (due, looks) = waited_for(&phase);
                 let next = next_look(due, looks, now, INTERVAL, jitter);
                 prop_assert!(next > now && next >= due);
                 now = next;
                 looks_in_all += 1;
                 let updated = ago.map(|ago| now + SignedDuration::from_secs(ago));
-                phase = RetryObservation { now, running, updated }.phase_after(&phase, INTERVAL);
+                phase = RetryObservation { now, is_pending, updated }.phase_after(&phase, INTERVAL);
                 retries += u32::from(waited_for(&phase).0 != due);
             }
             prop_assert!(looks_in_all <= 2 * retries);

@@ -5,7 +5,9 @@ use basiq_client::{
     wire::JobDocument,
 };
 use jiff::Timestamp;
-use relay_domain::{ErrorChain, KnownDurations, Operation, Outcome, Phase, Watch, clock::later};
+use relay_domain::{
+    ErrorChain, JobSnapshot, KnownDurations, Operation, Outcome, Phase, Watch, clock::later,
+};
 use relay_store::{ConnectionFailureChange, DueJob, Look};
 use tracing::warn;
 
@@ -54,7 +56,7 @@ impl LookContext {
         let memory = Box::new(memory::observe(&due.memory, &snapshot, &finding, now));
         let mut look = LookInProgress { due, now, memory };
         let fetched = self.fetch_facts(&look, &finding).await;
-        look.memory.phase = self.next_phase(&look, &finding, &fetched.bank, snapshot.updated);
+        look.memory.phase = self.next_phase(&look, &finding, &fetched.bank, &snapshot);
         let watches = look.due.watches.iter();
         let outcomes = watches.map(|watch| match watch.request.options.until.as_deref() {
             Some(until) => {
@@ -204,7 +206,7 @@ impl LookContext {
         look: &LookInProgress,
         finding: &Finding,
         bank: &BankState,
-        updated: Option<Timestamp>,
+        snapshot: &JobSnapshot,
     ) -> Phase {
         let waits_for_bank = matches!(look.due.memory.phase, Phase::Outage { .. });
         if *bank == BankState::Unknown && waits_for_bank && finding.is_unavailable() {
@@ -218,12 +220,12 @@ impl LookContext {
         }
         let queued = matches!(look.due.memory.phase, Phase::RetryQueue { .. });
         let fails = finding.is_unavailable() && look.due.watches.iter().any(is_update);
-        let waits = queued && *finding == Finding::Running;
-        if fails || waits {
+        let is_pending = queued && *finding == Finding::Running && !retry_queue::moves(snapshot);
+        if fails || is_pending {
             let seen = RetryObservation {
                 now: look.now,
-                running: waits,
-                updated,
+                is_pending,
+                updated: snapshot.updated,
             };
             return seen.phase_after(&look.due.memory.phase, self.config.update_retry_interval);
         }

@@ -57,6 +57,23 @@ fn long_flows() -> Vec<Row> {
         ])
         .looks(4..=8),
         Row::new(
+            "an update whose retry takes four minutes",
+            update(None),
+            vec![
+                Act::Pass(MINUTE),
+                Act::Shows(vec![("verify-credentials", "in-progress", Value::Null)]),
+                Act::Pass(2 * HOUR + 4 * MINUTE),
+                Act::Shows(vec![("verify-credentials", "success", Value::Null)]),
+                Act::Pass(2 * MINUTE),
+            ],
+        )
+        .options(is_update())
+        .tells(&[
+            "1 delayed/wait service-unavailable retrieve-accounts",
+            "2 success/none - - !",
+        ])
+        .looks(6..=80),
+        Row::new(
             "an update that shows pending for hours",
             update(None),
             vec![

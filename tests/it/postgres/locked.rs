@@ -78,3 +78,49 @@ async fn a_dump_holds_up_neither_an_erasure_nor_looks() {
         .await
         .expect("it does not wait");
 }
+
+/// A frozen process stands for a machine that lost its power or its network: PostgreSQL does not see its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_locked_is_free_again_although_the_relay_is_frozen() {
+    let database = TestDatabase::postgres().await;
+    let setup = RelaySetup::new(&database, NOWHERE);
+    let client = Client::of(&setup).await;
+    let relay = setup.start().await;
+    assert_eq!(client.register(&relay, "before").await, 202);
+
+    let mut other = database.direct().connect().await.unwrap();
+    let mut lock = other.begin().await.unwrap();
+    lock.execute("SELECT 1 FROM clients FOR UPDATE")
+        .await
+        .unwrap();
+    let registering = client.register(&relay, "frozen");
+    let freezing = async {
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+            AND wait_event_type = 'Lock'";
+        while lock.fetch_optional(waits).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        signal(&relay, "-STOP").await;
+        lock.rollback().await.unwrap();
+    };
+    tokio::select! {
+        () = freezing => {}
+        status = registering => panic!("it did not wait: {status}"),
+    }
+    // the frozen relay has the row now
+    let began = Instant::now();
+    other.execute("SET lock_timeout = '25s'").await.unwrap();
+    let locked = other.execute("SELECT 1 FROM clients FOR UPDATE").await;
+    locked.unwrap();
+    assert!(began.elapsed() > Duration::from_secs(5), "it had no lock");
+    signal(&relay, "-CONT").await;
+    until_ready_is(&relay, 200).await;
+    assert_eq!(client.register(&relay, "after").await, 202);
+    relay.kill().await;
+}
+
+async fn signal(relay: &RelayProcess, name: &str) {
+    let mut kill = tokio::process::Command::new("kill");
+    let sent = kill.arg(name).arg(relay.id().to_string()).status().await;
+    assert!(sent.unwrap().success());
+}

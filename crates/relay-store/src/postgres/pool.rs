@@ -57,8 +57,9 @@ const TRIES: u32 = 8;
 /// Every statement is written for an index. These settings make PostgreSQL use that index even if statistics are
 /// missing, or lag behind a burst. Otherwise a plan made for a small table or a short queue would read all of a
 /// table that has grown. JIT compilation, parallel workers, and a new plan for each set of values are off. Each
-/// of them takes longer than any statement should. The settings end with the transaction (`SET LOCAL`), because a
-/// pooler may then give the connection to others.
+/// of them takes longer than any statement should. The last one frees the rows that a relay locked before its machine
+/// stopped or lost its network. It is longer than `TIME_LIMIT`. The settings end with the transaction (`SET LOCAL`),
+/// because a pooler may then give the connection to others.
 macro_rules! begin {
     ($mode:literal) => {
         concat!(
@@ -67,7 +68,8 @@ macro_rules! begin {
             "; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
              SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
              SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL seq_page_cost = 0.01; \
-             SET LOCAL random_page_cost = 0.01; SET LOCAL plan_cache_mode = force_generic_plan"
+             SET LOCAL random_page_cost = 0.01; SET LOCAL plan_cache_mode = force_generic_plan; \
+             SET LOCAL idle_in_transaction_session_timeout = '15s'"
         )
     };
 }
