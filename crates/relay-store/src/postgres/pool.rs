@@ -54,12 +54,11 @@ const TRIES: u32 = 8;
 
 /// The statements that begin a transaction.
 ///
-/// Every statement is written for an index. These settings make PostgreSQL use that index even if statistics are
-/// missing, or lag behind a burst. Otherwise a plan made for a small table or a short queue would read all of a
-/// table that has grown. JIT compilation, parallel workers, and a new plan for each set of values are off. Each
-/// of them takes longer than any statement should. The last one frees the rows that a relay locked before its machine
-/// stopped or lost its network. It is longer than `TIME_LIMIT`. The settings end with the transaction (`SET LOCAL`),
-/// because a pooler may then give the connection to others.
+/// Every statement is written for an index. These settings make PostgreSQL use that index even if statistics are missing
+/// or lag behind a burst. Otherwise a plan made for a small table or a short queue would read all of a table that has
+/// grown. JIT compilation, parallel workers, and a new plan for each set of values are off, because each takes longer
+/// than any statement should. The time-out, longer than `TIME_LIMIT`, frees rows that a relay locked before its machine
+/// stopped. The settings end with the transaction (`SET LOCAL`), because a pooler may then give the connection to others.
 macro_rules! begin {
     ($mode:literal) => {
         concat!(

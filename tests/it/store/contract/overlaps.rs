@@ -111,15 +111,14 @@ async fn a_watch_that_the_client_registers_while_the_subscription_ends_stays_ope
         let all = jobs.iter().map(|job| found(job, None, None)).collect();
         assert_eq!(list(&fixture, all, now).await, 20);
         let store = &fixture.store;
-        let registering = jobs.iter().map(|job| {
-            let own = new_watch(fixture.client, job, HOOK, now);
-            async move { store.register_watch(own).await.unwrap() }
-        });
+        let registering = jobs
+            .iter()
+            .map(|job| store.register_watch(new_watch(fixture.client, job, HOOK, now)));
         let end = store.end_subscription(operator(), subscription.subscription.id, now);
         let (registered, ended) = tokio::join!(join_all(registering), end);
         assert!(ended.unwrap());
         for registered in registered {
-            let id = match registered {
+            let id = match registered.unwrap() {
                 Registration::Created(watch) => watch.id,
                 Registration::Existing(details) => details.watch.id,
                 other => panic!("{other:?}"),
