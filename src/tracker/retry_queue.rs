@@ -97,7 +97,8 @@ fn wait_for(next_retry_at: Timestamp) -> Phase {
 }
 
 /// Returns when to look at a queued update. `looks` is the number of looks since the retry was due.
-pub(super) fn next_look(
+#[must_use]
+pub fn next_look(
     due: Timestamp,
     looks: u32,
     now: Timestamp,

@@ -132,12 +132,22 @@ impl LookContext {
             .watches
             .iter()
             .map(|watch| later(started_at(&look.memory, watch), self.config.job_max_age));
-        let end = ends.filter(|end| *end > look.now).min();
-        let earlier = |at: Timestamp| end.map_or(at, |end| at.min(end));
+        let ends = ends.filter(|end| *end > look.now);
+        let latest = ends.chain(self.retry_in_outage(look, jitter)).min();
+        let earlier = |at: Timestamp| latest.map_or(at, |latest| at.min(latest));
         NextLook {
             at: earlier(next(durations)),
             without_hints: earlier(next(&durations.without_hints())),
         }
+    }
+
+    /// Returns when to look at a job that waits for its bank, and that Basiq retries meanwhile because it is an update for
+    /// one of its watches.
+    fn retry_in_outage(&self, look: &LookInProgress, jitter: f64) -> Option<Timestamp> {
+        let waits = matches!(look.memory.phase, Phase::Outage { .. });
+        let retries = waits && look.due.watches.iter().any(is_update);
+        let (now, interval) = (look.now, self.config.update_retry_interval);
+        retries.then(|| retry_queue::next_look(later(now, interval), 0, now, interval, jitter))
     }
 
     /// Returns the facts that the document lacks: the bank's outage and the connection's history. They are

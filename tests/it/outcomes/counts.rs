@@ -146,6 +146,26 @@ async fn failures_in_a_row_are_counted_across_clients_and_forgotten_after_a_day(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_update_is_looked_at_after_each_retry_although_another_watch_waits_for_the_bank() {
+    let mut app = TestApp::new().await;
+    app.sandbox
+        .set_faults(vec!["outage=AU00000".parse().unwrap()]);
+    let id = app.sandbox.seed_job(update(Some(2)));
+    app.watch_with(&id, json!({ "operation": "update" })).await;
+    let body = json!({ "jobId": id, "callbackUrl": app.callback("/plain") });
+    assert_eq!(app.post("/watch", &body).await.status, 202);
+    app.skip(MINUTE).await;
+    let mut told = app.told_briefly();
+    told.sort_unstable();
+    assert_eq!(told, ["delayed/wait", "failed/wait-for-bank"]);
+    // the second retry succeeds, whatever Basiq says of the bank
+    app.skip(5 * HOUR).await;
+    assert_eq!(app.told_briefly()[2..], ["success/none"; 2]);
+    let looks = app.sandbox.calls().count(LOOK);
+    assert!((4..=12).contains(&looks), "{looks}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_joins_a_queued_update_is_told_the_retry_that_is_to_come() {
     let mut app = TestApp::new().await;
     let id = app.sandbox.seed_job(update(None));
