@@ -95,32 +95,45 @@ async fn what_a_relay_locked_is_free_again_although_the_relay_is_frozen() {
         .unwrap();
     let registering = client.register(&relay, "frozen");
     let freezing = async {
-        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
-            AND wait_event_type = 'Lock'";
-        while lock.fetch_optional(waits).await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        signal(&relay, "-STOP").await;
+        until_a_session(&database, "wait_event_type = 'Lock'").await;
+        relay.freeze().await;
         lock.rollback().await.unwrap();
     };
     tokio::select! {
         () = freezing => {}
         status = registering => panic!("it did not wait: {status}"),
     }
-    // the frozen relay has the row now
+    // PostgreSQL gives the row to the frozen relay
+    until_a_session(&database, "state = 'idle in transaction'").await;
     let began = Instant::now();
     other.execute("SET lock_timeout = '25s'").await.unwrap();
     let locked = other.execute("SELECT 1 FROM clients FOR UPDATE").await;
     locked.unwrap();
     assert!(began.elapsed() > Duration::from_secs(5), "it had no lock");
-    signal(&relay, "-CONT").await;
+    relay.thaw().await;
     until_ready_is(&relay, 200).await;
     assert_eq!(client.register(&relay, "after").await, 202);
     relay.kill().await;
 }
 
-async fn signal(relay: &RelayProcess, name: &str) {
-    let mut kill = tokio::process::Command::new("kill");
-    let sent = kill.arg(name).arg(relay.id().to_string()).status().await;
-    assert!(sent.unwrap().success());
+/// Waits until this is true of a session of the database.
+async fn until_a_session(database: &TestDatabase, condition: &'static str) {
+    let found = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+    );
+    let mut connection = database.direct().connect().await.unwrap();
+    let began = Instant::now();
+    loop {
+        let statement = sqlx::AssertSqlSafe(found.clone());
+        if connection
+            .fetch_optional(statement)
+            .await
+            .unwrap()
+            .is_some()
+        {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "no session: {condition}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

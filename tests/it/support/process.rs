@@ -188,6 +188,21 @@ impl RelayProcess {
         self.child.id().unwrap()
     }
 
+    /// Stops all threads of the process, as if its machine had lost its power. Its connections stay open.
+    pub(crate) async fn freeze(&self) {
+        self.signal("-STOP").await;
+        let began = Instant::now();
+        while !is_stopped(self.id()) {
+            assert!(began.elapsed() < START_PATIENCE, "it does not stop");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets a frozen process go on.
+    pub(crate) async fn thaw(&self) {
+        self.signal("-CONT").await;
+    }
+
     async fn signal(&self, signal: &str) {
         let id = self.id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status().await;
@@ -201,4 +216,17 @@ impl RelayProcess {
         let code = ended.expect("it stops").unwrap().code();
         (code, self.log.join_next().await.unwrap().unwrap())
     }
+}
+
+/// Whether no thread of a process runs. A signal reaches one thread, which must be scheduled to stop the others.
+fn is_stopped(id: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    tasks.into_iter().all(|task| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+        // a thread that has ended since is stopped too
+        stat.map_or(true, |stat| {
+            stat.rsplit_once(')')
+                .is_some_and(|(_, rest)| rest.starts_with(" T"))
+        })
+    })
 }
