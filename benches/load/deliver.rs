@@ -111,6 +111,7 @@ fn look(job: &DueJob) -> Look {
     Look {
         job_id: job.job_id.clone(),
         lease: job.lease,
+        began: now,
         at: now,
         memory: job.memory.clone(),
         next_look_at: now,

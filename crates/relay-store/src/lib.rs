@@ -340,7 +340,9 @@ pub struct Look {
     pub job_id: JobId,
     /// The lease under which the job was looked at.
     pub lease: LeaseId,
-    /// When the look was made.
+    /// When the look began. What a hint tells of later, the look may not have seen.
+    pub began: Timestamp,
+    /// When the look ended.
     pub at: Timestamp,
     /// What to remember of the job.
     pub memory: Box<JobMemory>,

@@ -29,12 +29,18 @@ impl LookContext {
     pub(super) async fn without_document(
         &self,
         due: DueJob,
+        began: Timestamp,
         error: &BasiqError,
     ) -> (Look, &'static str) {
         let now = self.clock.now();
         let mut memory = due.memory.clone();
         memory.look_without_hints_at = None;
-        let look = LookInProgress { due, now, memory };
+        let look = LookInProgress {
+            due,
+            began,
+            now,
+            memory,
+        };
         match error {
             BasiqError::NotFound { .. } => (self.absent(look, Absence::Missing).await, "not-found"),
             BasiqError::Forbidden { .. } => {

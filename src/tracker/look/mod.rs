@@ -57,6 +57,7 @@ struct LookContext {
 /// A look in progress, with the state that is known so far.
 struct LookInProgress {
     due: DueJob,
+    began: Timestamp,
     now: Timestamp,
     memory: Box<JobMemory>,
 }
@@ -147,9 +148,11 @@ impl Looker {
             return (parts.end_outage(due), "bank");
         }
         parts.activity.count_look();
+        // The look became due by the store's clock, which may be a little ahead of this one.
+        let began = parts.clock.now().max(due.due_at);
         match parts.client.job(&due.job_id).await {
-            Ok(document) => (parts.read(due, &document).await, "ok"),
-            Err(error) => parts.without_document(due, &error).await,
+            Ok(document) => (parts.read(due, began, &document).await, "ok"),
+            Err(error) => parts.without_document(due, began, &error).await,
         }
     }
 }
@@ -175,6 +178,7 @@ impl LookContext {
         Look {
             job_id: look.due.job_id,
             lease: look.due.lease,
+            began: look.began,
             at: look.now,
             changes,
             memory: look.memory,

@@ -220,6 +220,7 @@ pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
     Look {
         job_id: job.job_id.clone(),
         lease: job.lease,
+        began: now,
         at: now,
         memory: job.memory.clone(),
         next_look_at: now + Duration::from_mins(1),

@@ -43,14 +43,15 @@ const WATCHED: JobsOf = JobsOf {
     user_alone: OF_USER_ALONE,
 };
 
-/// Makes jobs due. `hinted_at` is when the latest look that follows from a hint is due. If that time is past,
-/// this hint's look is due now, or when the interval is over. A look that is under way may have begun before the
-/// hint, so `joined` makes another look follow it. If that time is still to come, the planned look serves this
-/// hint too.
+/// Makes jobs due. `hinted_at` is the due time of the latest look that follows from a hint.
+///
+/// * If that time is past, the next look is due now, or when the interval is over.
+/// * If that time is still to come, that look serves this hint too.
+///
+/// A look in flight that began before that time is followed by another, see `RECORD_JOBS` in `looks.rs`.
 pub(super) const DUE: &str = "UPDATE due_jobs SET urgency = least(urgency, 1), \
-    joined = joined OR coalesce(hinted_at, 0) <= $3, \
-    next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $4)), \
-    hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
+    next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $3)), \
+    hinted_at = greatest($2, coalesce(hinted_at, 0) + $3) \
     WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2";
 
 /// Makes the list of a person's jobs due, as [`DUE`] does with jobs.
@@ -232,7 +233,6 @@ async fn make_due(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, St
     sqlx::query(DUE)
         .bind(&jobs)
         .bind(hint.at.as_millisecond())
-        .bind(millis_earlier(hint.at, hint.interval))
         .bind(millis(hint.interval))
         .execute(connection)
         .await?;

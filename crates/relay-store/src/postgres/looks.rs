@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use relay_domain::{EventId, JobId};
+use relay_domain::{EventId, JobId, LeaseId};
 
 use crate::{
     DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
@@ -25,10 +25,10 @@ use crate::{
 
 /// Locks the jobs whose claims still hold, in the order of the claims. Also returns whether anybody was erased.
 pub(super) const HOLD: &str = concat!(
-    "SELECT d.job_id, ",
+    "SELECT d.job_id, d.lease_id, ",
     is_erasing!(),
     " AS is_erasing FROM unnest($1::text[], $2::bytea[]) l (job_id, lease_id) \
-    CROSS JOIN LATERAL (SELECT d.job_id FROM due_jobs d \
+    CROSS JOIN LATERAL (SELECT d.job_id, d.lease_id FROM due_jobs d \
         WHERE d.job_id = l.job_id AND d.lease_id = l.lease_id FOR UPDATE) d"
 );
 
@@ -108,13 +108,14 @@ pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secre
     FROM clients WHERE client_id = ANY($1)";
 
 /// Records the results of looks in their jobs. A watch that joined after the claim was not looked at yet, so its
-/// job stays due. A job without an open watch is not due any more. Also deletes the failures that were counted for a
-/// connection before it succeeded.
+/// job stays due. What a hint told of after a look began, the look may not have seen: another look follows.
+/// A job without an open watch is not due any more. Also deletes the failures that were counted for a connection before
+/// it succeeded.
 pub(super) const RECORD_JOBS: &str = concat!(
-    "WITH looks AS (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], \
-         $5::bigint[], $6::boolean[], $7::text[], $8::text[], $9::text[], $10::text[]) \
-         l (job_id, memory, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id)), \
-     forgotten AS (DELETE FROM connection_failures WHERE connection_id = ANY($11)), \
+    "WITH looks AS (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], \
+         $6::bigint[], $7::boolean[], $8::text[], $9::text[], $10::text[], $11::text[]) \
+         l (job_id, memory, began, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id)), \
+     forgotten AS (DELETE FROM connection_failures WHERE connection_id = ANY($12)), \
      known AS (UPDATE jobs j SET memory = l.memory, user_id = l.user_id, connection_id = l.connection_id \
          FROM looks l WHERE ",
     each!("j.job_id", "l.job_id"),
@@ -123,9 +124,10 @@ pub(super) const RECORD_JOBS: &str = concat!(
     ") UPDATE due_jobs d SET lease_id = NULL, lease_until = NULL, \
      waits_for = CASE WHEN l.waits_on THEN d.waits_for ELSE l.bank END, \
      waits_for_method = CASE WHEN l.waits_on THEN d.waits_for_method ELSE l.method END, \
-     urgency = CASE WHEN d.joined THEN 0 ELSE l.urgency END, \
+     urgency = CASE WHEN d.joined THEN 0 WHEN d.hinted_at > l.began THEN least(1, l.urgency) \
+         ELSE l.urgency END, \
      next_look_at = CASE WHEN d.joined THEN l.at \
-         WHEN d.hinted_at > l.at THEN least(d.hinted_at, l.next_look_at) \
+         WHEN d.hinted_at > l.began THEN least(d.hinted_at, l.next_look_at) \
          ELSE l.next_look_at END \
      FROM looks l WHERE ",
     each!("d.job_id", "l.job_id"),
@@ -177,13 +179,16 @@ async fn hold<'l>(
 ) -> Result<Vec<&'l Look>, StoreError> {
     let mut claims = claim_rows(looks);
     claims.sort_unstable_by_key(|row| row.job_id);
-    let jobs: Vec<(String, bool)> = sqlx::query_as(HOLD)
+    let jobs: Vec<(String, IdBytes, bool)> = sqlx::query_as(HOLD)
         .bind(columns(&claims, |row| row.job_id))
         .bind(columns(&claims, |row| row.lease_id))
         .fetch_all(&mut *connection)
         .await?;
-    let held = held(looks, jobs.iter().map(|(job, _)| job.as_str()));
-    if jobs.iter().any(|(_, is_erasing)| *is_erasing) {
+    let leases = jobs
+        .iter()
+        .map(|(job_id, lease, _)| (job_id.as_str(), LeaseId::from(*lease)));
+    let held = held(looks, leases);
+    if jobs.iter().any(|(_, _, is_erasing)| *is_erasing) {
         return erasure::without_erased(connection, held).await;
     }
     Ok(held)
@@ -321,6 +326,7 @@ async fn record_jobs(
     sqlx::query(RECORD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.memory.as_str()))
+        .bind(columns(&rows, |row| row.began))
         .bind(columns(&rows, |row| row.at))
         .bind(columns(&rows, |row| row.next_look_at))
         .bind(columns(&rows, |row| row.urgency))

@@ -1,9 +1,9 @@
 //! Converts looks to rows to write.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use relay_domain::{Event, EventId, JobId, WatchId};
+use relay_domain::{Event, EventId, JobId, LeaseId, WatchId};
 
 use crate::{
     Look, OutageChange, StoreError,
@@ -27,17 +27,22 @@ pub(crate) fn claim_rows(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
     claims.collect()
 }
 
-/// Returns the looks whose lease still held, by the jobs that were found with it. The first look under a lease uses
-/// it up.
+/// Returns the looks whose lease still holds, by the jobs that were found and their leases. The first look under a
+/// lease uses it up.
 pub(crate) fn held<'l, 'j>(
     looks: &'l [Look],
-    jobs: impl Iterator<Item = &'j str>,
+    leases: impl Iterator<Item = (&'j str, LeaseId)>,
 ) -> Vec<&'l Look> {
-    let mut held: HashSet<&str> = jobs.collect();
-    let looks = looks
-        .iter()
-        .filter(|look| held.remove(look.job_id.as_str()));
-    looks.collect()
+    let mut leases: HashMap<&str, LeaseId> = leases.collect();
+    let mut held = Vec::with_capacity(looks.len());
+    for look in looks {
+        let job_id = look.job_id.as_str();
+        if leases.get(job_id) == Some(&look.lease) {
+            leases.remove(job_id);
+            held.push(look);
+        }
+    }
+    held
 }
 
 /// What a look writes into one watch: its state, and what it has reported.
@@ -170,6 +175,7 @@ pub(crate) fn reports<'l>(looks: &[&'l Look]) -> (Vec<&'l str>, Vec<FailureRow<'
 pub(crate) struct JobRow<'l> {
     pub(crate) job_id: &'l str,
     pub(crate) memory: String,
+    pub(crate) began: i64,
     pub(crate) at: i64,
     pub(crate) next_look_at: i64,
     pub(crate) urgency: i64,
@@ -191,6 +197,7 @@ pub(crate) fn job_rows<'l>(looks: &[&'l Look]) -> Result<Vec<JobRow<'l>>, StoreE
         Ok(JobRow {
             job_id: look.job_id.as_str(),
             memory: serde_json::to_string(&look.memory).map_err(unwritable)?,
+            began: look.began.as_millisecond(),
             at: look.at.as_millisecond(),
             next_look_at: look.next_look_at.as_millisecond(),
             urgency: rank(look.urgency),

@@ -50,13 +50,13 @@ const WATCHED: JobsOf = JobsOf {
 
 /// Makes jobs due. `hinted_at` is the due time of the latest look that follows from a hint.
 ///
-/// * If that time is past, the next look is due now, or when the interval is over. A look in flight may have begun
-///   before the hint, so `joined` makes another look follow it.
+/// * If that time is past, the next look is due now, or when the interval is over.
 /// * If that time is still to come, that look serves this hint too.
+///
+/// A look in flight that began before that time is followed by another, see `LOOK_AGAIN` in `looks.rs`.
 pub(super) const DUE: &str = "UPDATE due_jobs SET urgency = min(urgency, 1), \
-    joined = iif(ifnull(hinted_at, 0) <= ?3, 1, joined), \
-    next_look_at = min(next_look_at, max(?2, ifnull(hinted_at, 0) + ?4)), \
-    hinted_at = max(?2, ifnull(hinted_at, 0) + ?4) \
+    next_look_at = min(next_look_at, max(?2, ifnull(hinted_at, 0) + ?3)), \
+    hinted_at = max(?2, ifnull(hinted_at, 0) + ?3) \
     WHERE job_no IN (SELECT value FROM json_each(?1)) AND ifnull(hinted_at, 0) <= ?2";
 
 /// Makes the list of a person's jobs due, as [`DUE`] does with jobs. It finds the person of a connection by the jobs of
@@ -209,7 +209,6 @@ fn make_due(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
         params![
             json_list(&jobs),
             hint.at.as_millisecond(),
-            millis_earlier(hint.at, hint.interval),
             millis(hint.interval)
         ],
     )?;

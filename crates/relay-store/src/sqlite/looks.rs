@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use relay_domain::JobId;
+use relay_domain::{JobId, LeaseId};
 use rusqlite::Connection;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-pub(super) const HOLD: &str = "SELECT j.job_id, j.job_no FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no \
+pub(super) const HOLD: &str = "SELECT j.job_id, j.job_no, d.lease_id FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no \
     WHERE j.job_id = ?1 AND d.lease_id = ?2";
 
 pub(super) const OPEN_WATCH: &str = "SELECT w.watch_id, w.client_id, w.callback_url, w.callback_host, \
@@ -73,12 +73,14 @@ pub(super) const RECORD_JOB: &str =
 pub(super) const END_JOB_WITHOUT_WATCH: &str = "DELETE FROM due_jobs WHERE job_no = ?1 AND NOT EXISTS \
     (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
 
-/// The look did not cover a watch that joined after the claim, so the job stays due.
+/// The look did not cover a watch that joined after the claim, so the job stays due. What a hint told of after the
+/// look began, the look may not have seen: another look follows.
 pub(super) const LOOK_AGAIN: &str = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL, \
     waits_for = iif(?2, waits_for, ?3), waits_for_method = iif(?2, waits_for_method, ?4), \
-    urgency = iif(joined, 0, ?5), next_look_at = CASE \
+    urgency = CASE WHEN joined THEN 0 WHEN hinted_at > ?8 THEN min(1, ?5) ELSE ?5 END, \
+    next_look_at = CASE \
         WHEN joined THEN ?6 \
-        WHEN hinted_at > ?6 THEN min(hinted_at, ?7) \
+        WHEN hinted_at > ?8 THEN min(hinted_at, ?7) \
         ELSE ?7 END \
     WHERE job_no = ?1";
 
@@ -104,7 +106,7 @@ pub(super) fn record(
     let claims = claims.iter().map(|claim| (claim.job_id, claim.lease_id));
     let still = fetch_each(connection, HOLD, claims)?;
     let numbers = numbers(&still)?;
-    let looks = held(looks, numbers.keys().copied());
+    let looks = held(looks, leases(&still)?.into_iter());
     let looks = erasure::without_erased(connection, looks, &numbers)?;
     if looks.is_empty() {
         return Ok((Vec::new(), None));
@@ -133,6 +135,14 @@ fn numbers(jobs: &[OwnedRow]) -> Result<JobNumbers<'_>, StoreError> {
     numbers.collect()
 }
 
+fn leases(jobs: &[OwnedRow]) -> Result<Vec<(&str, LeaseId)>, StoreError> {
+    let leases = jobs.iter().map(|row| {
+        let cells = ColumnReader::of("jobs", "job_id", row);
+        Ok((cells.get("job_id")?, cells.id("lease_id")?))
+    });
+    leases.collect()
+}
+
 fn record_jobs(
     connection: &Connection,
     looks: &[&Look],
@@ -159,6 +169,7 @@ fn record_jobs(
             job.urgency,
             job.at,
             job.next_look_at,
+            job.began,
         )
     });
     execute_each(connection, LOOK_AGAIN, stay)?;

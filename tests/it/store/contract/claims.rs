@@ -50,6 +50,21 @@ async fn a_lease_that_ran_out_can_be_claimed_again_and_the_late_look_changes_not
 }
 
 #[tokio::test]
+async fn of_two_looks_at_a_job_in_one_batch_the_one_with_the_lease_counts() {
+    let fixture = Fixture::new().await;
+    let id = fixture.watch("j1", at(0)).await;
+    let late = fixture.claim_one(at(0)).await;
+    let next = fixture.claim_one(at(60)).await;
+    let mut lost = look(&late, at(61));
+    lost.changes = vec![change(&late.watches[0], Status::ActionRequired, at(61))];
+    let mut told = look(&next, at(62));
+    told.changes = vec![change(&next.watches[0], Status::Success, at(62))];
+    let looks = vec![lost, told].into();
+    assert_eq!(fixture.store.record_looks(looks).await.unwrap().len(), 1);
+    assert_eq!(fixture.story(id).await.watch.state, WatchState::Settled);
+}
+
+#[tokio::test]
 async fn a_recorded_look_is_followed_by_the_next_one() {
     let fixture = Fixture::new().await;
     fixture.watch("j1", at(0)).await;

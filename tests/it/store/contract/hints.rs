@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use relay_domain::JobContext;
-use relay_store::{Claim, Hint, HintOutcome, HintSubject};
+use relay_store::{Claim, DueJob, Hint, HintOutcome, HintSubject, Look};
 
 use crate::store::support::{Fixture, at, claim, look};
 use crate::support::actor;
@@ -57,6 +57,14 @@ async fn job(fixture: &Fixture, id: &str, user: Option<&str>, connection: Option
         ..JobContext::default()
     };
     assert!(fixture.record(seen).await);
+}
+
+/// Returns a look that began and ended at these seconds.
+fn took(job: &DueJob, began: i64, ended: i64) -> Look {
+    Look {
+        began: at(began),
+        ..look(job, at(ended))
+    }
 }
 
 async fn due(fixture: &Fixture, now: Timestamp) -> Vec<String> {
@@ -133,8 +141,24 @@ async fn a_hint_that_comes_during_a_look_is_followed_by_another() {
     let under_way = fixture.claim_one(at(60)).await;
     take(&fixture, of_connection("m1", "c1", at(61))).await;
     assert_eq!(due(&fixture, at(61)).await, [""; 0], "never twice at once");
-    assert!(fixture.record(look(&under_way, at(62))).await);
+    assert!(fixture.record(took(&under_way, 60, 62)).await);
     assert_eq!(due(&fixture, at(62)).await, ["j1"]);
+}
+
+#[tokio::test]
+async fn a_hint_within_the_interval_of_another_is_followed_by_a_look_although_one_takes_longer() {
+    let fixture = Fixture::new().await;
+    job(&fixture, "j1", Some("u1"), Some("c1")).await;
+    take(&fixture, of_connection("m1", "c1", at(5))).await;
+    let under_way = fixture.claim_one(at(5)).await;
+    for second in [6, 7] {
+        let hint = of_connection(&format!("m{second}"), "c1", at(second));
+        take(&fixture, hint).await;
+    }
+    assert!(fixture.record(took(&under_way, 5, 17)).await);
+    let next = fixture.claim_one(at(17)).await;
+    assert!(fixture.record(took(&next, 17, 18)).await);
+    assert_eq!(due(&fixture, at(60)).await, [""; 0], "one look is enough");
 }
 
 #[tokio::test]
