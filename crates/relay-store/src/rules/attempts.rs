@@ -1,9 +1,12 @@
 //! Decides the effect of an attempt on its event.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
-use relay_domain::{DeliveryState, ErrorChain, EventId};
+use relay_domain::{DeliveryState, ErrorChain, EventId, clock::later};
 use tracing::{error, warn};
 
 use crate::{
@@ -12,6 +15,9 @@ use crate::{
     rows::{AnyRow, ColumnReader, EventKind, IdBytes, StoredAttempt},
     rules::is_failing,
 };
+
+/// The most by which the clocks of a relay and of its database differ.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(100);
 
 /// An event as it is when an attempt to deliver it is recorded.
 pub(crate) struct AttemptedEvent {
@@ -129,7 +135,7 @@ pub(crate) fn attempt_effects<'r, R: AnyRow>(
 
 impl<'r> AttemptEffect<'r> {
     fn of(result: &'r AttemptResult, found: AttemptedEvent) -> Self {
-        let (state, next_attempt_at) = after(&found, result.next);
+        let (state, next_attempt_at) = after(&found, result);
         let latest = found.attempts.last().map_or(0, |attempt| attempt.number);
         let number = result.attempt.as_ref().map(|attempt| attempt.number);
         Self {
@@ -287,10 +293,14 @@ pub(crate) fn host_outcomes<'r>(
 }
 
 /// Returns the state of an event after an attempt, and when it is tried next.
-fn after(found: &AttemptedEvent, next: AfterAttempt) -> (DeliveryState, Option<Timestamp>) {
+fn after(found: &AttemptedEvent, result: &AttemptResult) -> (DeliveryState, Option<Timestamp>) {
     let may_schedule = found.held && found.state == DeliveryState::Pending;
-    match next {
+    let is_wanted_again = may_schedule && is_redelivered_since(found, result);
+    match result.next {
         AfterAttempt::Delivered => (DeliveryState::Delivered, None),
+        AfterAttempt::RetryAt(_) | AfterAttempt::Dead if is_wanted_again => {
+            (DeliveryState::Pending, found.next_attempt_at)
+        }
         AfterAttempt::RetryAt(at) if may_schedule => (DeliveryState::Pending, Some(at)),
         AfterAttempt::Dead if may_schedule => (DeliveryState::Dead, None),
         // nothing ends with the address for Basiq's messages, which an operator may correct
@@ -303,6 +313,14 @@ fn after(found: &AttemptedEvent, next: AfterAttempt) -> (DeliveryState, Option<T
         | AfterAttempt::Expired
         | AfterAttempt::Gone => (found.state, found.next_attempt_at),
     }
+}
+
+/// Whether somebody sent the event again by hand while the attempt was in flight. Only that gives an event in flight a
+/// later due time.
+fn is_redelivered_since(found: &AttemptedEvent, result: &AttemptResult) -> bool {
+    let since = result.attempt.as_ref().map(|attempt| attempt.started_at);
+    let due = found.next_attempt_at.zip(since);
+    due.is_some_and(|(due, since)| due > later(since, CLOCKS_DIFFER))
 }
 
 /// Returns when an attempt ended. If the event expired before an attempt was made, that is its due time.
