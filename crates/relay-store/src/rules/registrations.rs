@@ -101,6 +101,7 @@ pub(crate) fn decide<'n>(
     mut standings: ClientStandings,
 ) -> (Vec<RegistrationDecision>, Vec<&'n NewWatch>) {
     let (mut decisions, mut fresh) = (Vec::with_capacity(new.len()), Vec::new());
+    let mut keys = HashSet::new();
     for (new, existing) in new.iter().zip(existing) {
         let client = standings.get_mut(&new.client_id.0);
         decisions.push(match (client, existing) {
@@ -108,7 +109,10 @@ pub(crate) fn decide<'n>(
                 RegistrationDecision::Final(Registration::Revoked)
             }
             (_, Some(id)) => RegistrationDecision::Existing(*id),
+            // the same watch is added by an earlier registration of the batch
+            (_, None) if !keys.insert(key(new)) => RegistrationDecision::New,
             (Some(client), None) if client.open >= new.max_open => {
+                keys.remove(&key(new));
                 RegistrationDecision::Final(Registration::AtCap)
             }
             (client, None) => {
@@ -121,6 +125,16 @@ pub(crate) fn decide<'n>(
         });
     }
     (decisions, fresh)
+}
+
+/// What no two open watches have in common.
+fn key(new: &NewWatch) -> (i64, &str, &str) {
+    let request = &new.request;
+    (
+        new.client_id.0,
+        request.job_id.as_str(),
+        request.callback_url.as_str(),
+    )
 }
 
 /// Returns the result of a decision if nothing must be looked up. Otherwise returns the existing watch to look up, or

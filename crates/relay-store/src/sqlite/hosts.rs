@@ -51,11 +51,11 @@ pub(super) const WAITING: &str = "SELECT o.source_id FROM failing_hosts f \
     WHERE NOT EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = manual_pauses.host AND f.pauses > 0) \
     AND o.pending_since <= ?2 AND o.deadline IS NULL LIMIT ?3";
 
-/// Compares the due time once more: another claim may have taken an event since the search.
+/// Compares the times once more. Since the search, a claim may have taken the event, or a later event its place.
 pub(super) const TO_GIVE_UP: &str = "SELECT o.event_id, o.source_id, e.kind, o.host, j.job_id FROM outbox o \
     CROSS JOIN events e ON e.event_id = o.event_id \
     LEFT JOIN watches w ON w.watch_id = o.source_id LEFT JOIN jobs j ON j.job_no = w.job_no \
-    WHERE o.source_id = ?1 AND +o.ready_at <= ?2";
+    WHERE o.source_id = ?1 AND +o.ready_at <= ?2 AND o.pending_since <= ?3 AND +o.deadline IS NULL";
 
 const GIVE_UP: &str = "UPDATE events SET state = 'dead', updated_at = ?2 WHERE event_id = ?1";
 
@@ -84,13 +84,13 @@ pub(super) fn waiting(
 pub(super) fn give_up(
     connection: &Connection,
     sources: &[IdBytes],
-    now: Timestamp,
+    limit: WaitLimit,
 ) -> Result<Vec<AbandonedDelivery>, StoreError> {
-    let now = now.as_millisecond();
+    let (now, since) = (limit.now.as_millisecond(), limit.since.as_millisecond());
     let found = fetch_each(
         connection,
         TO_GIVE_UP,
-        sources.iter().map(|source| (source, now)),
+        sources.iter().map(|source| (source, now, since)),
     )?;
     let given_up = found.iter().map(|row| rules::given_up(row));
     let given_up: Vec<AbandonedDelivery> = given_up.collect::<Result<_, _>>()?;

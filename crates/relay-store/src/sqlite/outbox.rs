@@ -156,7 +156,7 @@ impl OutboxStore for SqliteStore {
         if sources.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(move |connection| hosts::give_up(connection, &sources, waiting.now))
+        self.write(move |connection| hosts::give_up(connection, &sources, waiting))
             .await
     }
 

@@ -302,3 +302,38 @@ async fn a_delivery_that_waits_is_tried_now_and_one_in_flight_gets_no_second_cop
     let second = fixture.claim_delivery(at(5)).await;
     assert_eq!((second.attempts, second.round_attempts), (1, 1));
 }
+
+#[tokio::test]
+async fn what_is_sent_again_during_an_attempt_is_tried_at_once_if_the_attempt_fails() {
+    for end in [AfterAttempt::RetryAt(at(300)), AfterAttempt::Dead] {
+        let fixture = Fixture::new().await;
+        let id = fixture.watch("j1", at(0)).await;
+        fixture.tell(Status::Success, at(1)).await;
+        let first = fixture.claim_delivery(at(1)).await;
+        let redelivered = fixture
+            .store
+            .redeliver_watch(fixture.requester(), id, at(2));
+        assert!(matches!(redelivered.await.unwrap(), Redelivery::Queued(_)));
+        fixture.attempted(&first, end, at(1)).await;
+        let second = fixture.claim_delivery(at(3)).await;
+        assert_eq!((second.id, second.attempts), (first.id, 1));
+        fixture.attempted(&second, end, at(3)).await;
+        assert!(fixture.claim_deliveries(at(299)).await.is_empty(), "once");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_registered_twice_at_once_takes_the_last_place_once() {
+    let fixture = Fixture::new().await;
+    let register = || {
+        let mut new = new_watch(fixture.client, "j1", "https://app.example/hook", at(0));
+        new.max_open = 1;
+        new
+    };
+    let registered = fixture.store.register_watches(vec![register(), register()]);
+    let registered = registered.await.unwrap();
+    assert!(matches!(
+        registered.as_slice(),
+        [Registration::Created(_), Registration::Existing(_)]
+    ));
+}
