@@ -10,17 +10,6 @@ use crate::{
     rows::{due_banks, int, millis, time},
 };
 
-/// Deletes due outages that no job waits for, because all their jobs have ended.
-pub(super) const FORGET_UNWAITED: &str = concat!(
-    "DELETE FROM outages WHERE ready_at <= ",
-    claim_now!("$1"),
-    " AND ",
-    none!(
-        "due_jobs d WHERE d.waits_for = outages.institution_id \
-         AND d.waits_for_method = outages.method"
-    )
-);
-
 pub(super) const LEASE: &str = concat!(
     "UPDATE outages o SET lease_id = $3, lease_until = ",
     claim_now!("$1"),
@@ -29,6 +18,17 @@ pub(super) const LEASE: &str = concat!(
     " ORDER BY ready_at LIMIT $2 FOR UPDATE SKIP LOCKED) due \
      WHERE o.institution_id = due.institution_id AND o.method = due.method \
      RETURNING o.institution_id, o.method"
+);
+
+/// Deletes claimed outages that no job waits for, because all their jobs have ended. The claim has locked them, so no job
+/// begins to wait for one meanwhile.
+pub(super) const FORGET_UNWAITED: &str = concat!(
+    "DELETE FROM outages WHERE institution_id = ANY($1) AND lease_id = $2 AND ",
+    none!(
+        "due_jobs d WHERE d.waits_for = outages.institution_id \
+         AND d.waits_for_method = outages.method"
+    ),
+    " RETURNING institution_id, method"
 );
 
 pub(super) const LOOK_AGAIN: &str = "UPDATE outages SET next_look_at = $4, lease_id = NULL, \
@@ -43,9 +43,10 @@ pub(super) const WAKE_JOBS: &str = "UPDATE due_jobs SET waits_for = NULL, waits_
     joined = TRUE, next_look_at = least(next_look_at, $3) \
     WHERE waits_for = $1 AND waits_for_method = $2";
 
-/// Adds an outage. A bank that is already out keeps its planned look.
-pub(super) const BEGIN: &str = "INSERT INTO outages (institution_id, method, next_look_at) \
-    VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+/// Adds an outage. A bank that is already out keeps its planned look. Its row is locked until the job that waits for
+/// it is committed, so the end of the outage finds the job.
+pub(super) const BEGIN: &str = "INSERT INTO outages (institution_id, method, next_look_at) VALUES ($1, $2, $3) \
+    ON CONFLICT (institution_id, method) DO UPDATE SET next_look_at = outages.next_look_at";
 
 pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM outages";
 
@@ -88,19 +89,37 @@ async fn claim_due(
     claim: Claim,
     now: Option<i64>,
 ) -> Result<Vec<DueBank>, StoreError> {
-    sqlx::query(FORGET_UNWAITED)
-        .bind(now)
-        .execute(&mut *connection)
-        .await?;
     let lease = LeaseId::new(claim.now);
     let rows = sqlx::query(LEASE)
         .bind(now)
         .bind(int(claim.limit))
         .bind(lease.to_bytes())
         .bind(millis(claim.lease))
+        .fetch_all(&mut *connection)
+        .await?;
+    let claimed = due_banks(&rows, lease)?;
+    forget_unwaited(connection, claimed, lease).await
+}
+
+/// Deletes the claimed outages that no job waits for, and returns the others.
+async fn forget_unwaited(
+    connection: &mut PgSession<'_>,
+    mut claimed: Vec<DueBank>,
+    lease: LeaseId,
+) -> Result<Vec<DueBank>, StoreError> {
+    if claimed.is_empty() {
+        return Ok(claimed);
+    }
+    let institutions = claimed.iter().map(|due| due.bank.institution_id.as_str());
+    let forgotten = sqlx::query(FORGET_UNWAITED)
+        .bind(institutions.collect::<Vec<_>>())
+        .bind(lease.to_bytes())
         .fetch_all(connection)
         .await?;
-    due_banks(&rows, lease)
+    for unwaited in due_banks(&forgotten, lease)? {
+        claimed.retain(|due| due.bank != unwaited.bank);
+    }
+    Ok(claimed)
 }
 
 async fn record(connection: &mut PgSession<'_>, looks: &[BankLook]) -> Result<u64, StoreError> {
