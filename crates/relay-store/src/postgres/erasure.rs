@@ -68,7 +68,8 @@ pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id FROM subscription
 /// known before the first look at it.
 pub(super) const JOBS: &str = "SELECT job_id FROM jobs WHERE user_id = ANY($1) \
     UNION SELECT job_id FROM jobs WHERE connection_id = ANY($2) \
-    UNION SELECT job_id FROM watches WHERE subscription_id = ANY($3)";
+    UNION SELECT job_id FROM watches WHERE subscription_id = ANY($3) \
+    UNION SELECT job_id FROM seen_jobs WHERE subscription_id = ANY($3)";
 
 pub(super) const LOCK_WATCHES: &str = "SELECT watch_id FROM watches \
     WHERE job_id = ANY($1) AND created_at <= $2 ORDER BY watch_id FOR UPDATE";
