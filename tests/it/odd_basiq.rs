@@ -47,9 +47,11 @@ fn refusing(job: Told, other: Told) -> Router {
 
 const FORBIDDEN: &str = r#"{"type":"list","data":[{"code":"forbidden-access","title":"No"}]}"#;
 const UNKNOWN: &str = r#"{"type":"list","data":[{"code":"resource-not-found","title":"No"}]}"#;
+const NO_USER: &str = r#"{"type":"list","data":[{"code":"user-not-found","title":"No"}]}"#;
 const ROUTE: &str =
     r#"{"type":"list","data":[{"code":"resource-not-found","title":"Route not found"}]}"#;
 const INVALID: &str = r#"{"type":"list","data":[{"code":"parameter-not-valid","title":"No"}]}"#;
+const SCOPE: &str = r#"{"type":"list","data":[{"code":"unsupported-accept","title":"No"}]}"#;
 const PAGE: &str = "<html><h1>404 Not Found</h1></html>";
 /// Answers to other requests: a list, an unknown resource, a refusal, a web page.
 const WORKS: Told = (200, r#"{"type":"list","data":[]}"#);
@@ -68,6 +70,9 @@ async fn a_job_that_is_unknown_or_not_ours_ends_its_watch_only_while_other_calls
         (404, UNKNOWN, WORKS, vec!["job-not-found"]),
         (404, UNKNOWN, CLOSED, vec!["job-not-found"]),
         (400, UNKNOWN, WORKS, vec!["job-not-found"]),
+        (400, INVALID, WORKS, vec!["job-not-found"]),
+        (400, INVALID, EMPTY, vec![]),
+        (404, NO_USER, WORKS, vec![]),
         (404, UNKNOWN, EMPTY, vec![]),
         (404, UNKNOWN, GATEWAY, vec![]),
         (404, "", WORKS, vec![]),
@@ -99,7 +104,8 @@ async fn a_job_that_is_unknown_or_not_ours_ends_its_watch_only_while_other_calls
 #[tokio::test]
 async fn a_job_that_basiq_refuses_for_another_reason_is_given_up_when_it_is_too_old() {
     for (status, body, other) in [
-        (400, INVALID, WORKS),
+        (400, SCOPE, WORKS),
+        (404, NO_USER, WORKS),
         (405, INVALID, WORKS),
         (422, INVALID, WORKS),
         // If Basiq answers every request as unknown, the answer says nothing about the job.

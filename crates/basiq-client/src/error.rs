@@ -14,14 +14,24 @@ use crate::{
 /// When to try again after the budget that relays share could not be reached.
 const OUT_OF_REACH: Duration = Duration::from_secs(1);
 
+/// The codes with which Basiq says that there is no such job.
+const JOB_NOT_FOUND: [&str; 3] = ["not-found", "resource-not-found", "job-not-found"];
+
+/// The codes with which Basiq refuses the id in `GET /jobs/{jobId}`, which has no other parameter.
+const NO_JOB_ID: [&str; 2] = ["parameter-not-valid", "path-parameter-not-valid"];
+
 /// Why a call to Basiq brought no usable response.
 #[derive(Debug, Error)]
 pub enum BasiqError {
     /// Basiq itself reports that the resource does not exist: 404, or 400 `resource-not-found`.
-    #[error("Basiq does not know it (HTTP {status}, correlation id {correlation_id:?})")]
+    #[error(
+        "Basiq does not know it (HTTP {status}, code {code:?}, correlation id {correlation_id:?})"
+    )]
     NotFound {
         /// The HTTP status.
         status: u16,
+        /// The error code that Basiq sent.
+        code: Option<String>,
         /// Basiq's correlation id of the call, for Basiq's support.
         correlation_id: Option<String>,
     },
@@ -151,6 +161,32 @@ impl BasiqError {
         }
     }
 
+    /// Returns this error of a call for a job, judged by the code that Basiq sent. An id that is not valid belongs to no
+    /// job. A code about a user or a connection says nothing about the job.
+    pub(super) fn about_job(self) -> Self {
+        match self {
+            Self::NotFound {
+                status,
+                code: Some(code),
+                correlation_id,
+            } if !JOB_NOT_FOUND.contains(&canonical(&code).as_str()) => Self::Status {
+                status,
+                code: Some(code),
+                correlation_id,
+            },
+            Self::Status {
+                status: 400,
+                code: Some(code),
+                correlation_id,
+            } if NO_JOB_ID.contains(&canonical(&code).as_str()) => Self::NotFound {
+                status: 400,
+                code: Some(code),
+                correlation_id,
+            },
+            error => error,
+        }
+    }
+
     /// Returns why the call failed, in words for an operator.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -184,6 +220,11 @@ impl BasiqError {
             | Self::Unreadable(_) => false,
         }
     }
+}
+
+/// Returns a code in its usual spelling. Codes have several, such as `Resource not found` and `resource_not_found`.
+pub(super) fn canonical(code: &str) -> String {
+    code.trim().to_lowercase().replace([' ', '_'], "-")
 }
 
 /// Returns whether the request was not sent because the relay lacks resources. A resolver without a file handle

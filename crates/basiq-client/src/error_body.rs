@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::{BasiqError, lenient::parse_leniently};
+use crate::{BasiqError, error::canonical, lenient::parse_leniently};
 
 const ID_LIMIT: usize = 128;
 const TEXT_LIMIT: usize = 4096;
@@ -144,11 +144,9 @@ impl ErrorBody {
         words(&self.text).any(is_limit) || self.says("too many") || self.says("too-many")
     }
 
-    /// Returns whether Basiq reports that the resource does not exist. Codes have several spellings, such as
-    /// `Resource not found` and `resource_not_found`.
+    /// Returns whether Basiq reports that the resource does not exist.
     pub(super) fn says_not_found(&self) -> bool {
-        let code = self.code.as_deref().unwrap_or_default();
-        let code = code.trim().to_lowercase().replace([' ', '_'], "-");
+        let code = canonical(self.code.as_deref().unwrap_or_default());
         self.is_basiqs() && (code == "not-found" || code.ends_with("-not-found"))
     }
 
@@ -156,6 +154,7 @@ impl ErrorBody {
     pub(super) fn not_found(self, status: u16) -> BasiqError {
         BasiqError::NotFound {
             status,
+            code: self.code,
             correlation_id: self.correlation_id,
         }
     }

@@ -167,8 +167,9 @@ async fn read_body(response: &mut Response) -> Result<Vec<u8>, BasiqError> {
 /// Parses seconds or an HTTP date. Returns `None` for an invalid value, zero or a time in the past.
 fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
-    let wait = if let Ok(seconds) = value.parse() {
-        Duration::from_secs(seconds)
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = if is_number {
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let until = rfc2822::parse(value).ok()?.timestamp();
         Duration::try_from(until.duration_since(now)).ok()?

@@ -126,14 +126,14 @@ impl AverageDuration {
     }
 }
 
-/// The maximum length of a text or id, in bytes. A longer one counts as missing.
+/// The maximum length of a text or id, in bytes. A longer one counts as missing, and so does one with control
+/// characters: PostgreSQL stores no NUL.
 const MAX_TEXT: usize = 128;
 
 fn text(value: Option<&Value>) -> Option<String> {
     let text = value?.as_str()?.trim();
-    (1..=MAX_TEXT)
-        .contains(&text.len())
-        .then(|| text.to_owned())
+    let is_usable = (1..=MAX_TEXT).contains(&text.len()) && !text.contains(char::is_control);
+    is_usable.then(|| text.to_owned())
 }
 
 #[cfg(test)]

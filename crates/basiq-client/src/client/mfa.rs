@@ -201,10 +201,11 @@ impl AnswerError {
         match error {
             BasiqError::NotFound {
                 status,
+                code,
                 correlation_id,
             } => Self::Refused {
                 status,
-                code: None,
+                code,
                 correlation_id,
             },
             // A gateway sends 408, and 403 without a code.

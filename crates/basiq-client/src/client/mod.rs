@@ -153,8 +153,8 @@ impl BasiqClient {
     /// Makes one look at a job: `GET /jobs/{id}`.
     pub async fn job(&self, id: &JobId) -> Result<JobDocument, BasiqError> {
         let url = address(&self.0.base, &["jobs", id.as_str()])?;
-        self.call(Endpoint::Job, url, |json| read::job(json, id))
-            .await
+        let read = self.call(Endpoint::Job, url, |json| read::job(json, id));
+        read.await.map_err(BasiqError::about_job)
     }
 
     /// Fetches a connection, which names its bank and method: `GET /users/{userId}/connections/{connectionId}`.
@@ -375,6 +375,7 @@ fn key_header(key: &SecretString) -> Result<HeaderValue, BasiqError> {
 fn address(base: &Url, path: &[&str]) -> Result<Url, BasiqError> {
     let unknown = || BasiqError::NotFound {
         status: 404,
+        code: None,
         correlation_id: None,
     };
     if path

@@ -78,17 +78,14 @@ pub(super) fn repeat(error: &BasiqError, remaining: Duration) -> BasiqError {
             status,
             code,
             correlation_id,
-        } => BasiqError::Status {
-            status: *status,
-            code: code.clone(),
-            correlation_id: correlation_id.clone(),
-        },
-        BasiqError::NotFound {
+        }
+        | BasiqError::NotFound {
             status,
+            code,
             correlation_id,
         } => BasiqError::Status {
             status: *status,
-            code: None,
+            code: code.clone(),
             correlation_id: correlation_id.clone(),
         },
         BasiqError::NoResources(source) => BasiqError::NoResources(source.to_string().into()),
