@@ -82,6 +82,17 @@ impl RetryObservation {
     }
 }
 
+/// Returns when Basiq next retries an update that it changed last at `updated`.
+#[must_use]
+pub fn next_retry(updated: Option<Timestamp>, now: Timestamp, interval: Duration) -> Timestamp {
+    let seen = RetryObservation {
+        now,
+        is_pending: false,
+        updated,
+    };
+    seen.next_after(seen.failed_at(), interval)
+}
+
 /// Returns whether a job that neither failed nor settled moves: a step has begun, or the bank may ask the person soon.
 #[must_use]
 pub fn moves(snapshot: &JobSnapshot) -> bool {

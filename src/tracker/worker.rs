@@ -349,8 +349,8 @@ async fn claim_some(store: &dyn JobStore, claim: Option<Claim>) -> Result<Vec<Du
     }
 }
 
-/// Returns the duration of a lease. A lease outlasts the longest look: the job's call and the calls about its
-/// bank.
+/// Returns the duration of a lease. A lease outlasts the longest look: the job's call, and the calls about its bank or
+/// about whether Basiq answers at all.
 fn lease(basiq: &BasiqConfig) -> Duration {
     BasiqClient::longest_call(basiq) + BANK_TIME_LIMIT + LEASE_MARGIN
 }

@@ -223,17 +223,22 @@ async fn a_running_job_is_looked_at_less_often_as_it_ages() {
     app.leave_work();
 }
 
-#[tokio::test]
-async fn a_bank_in_major_outage_is_waited_for_and_its_return_is_told() {
-    let mut app = TestApp::new().await;
-    app.sandbox
-        .set_faults(vec!["outage=AU00000".parse().unwrap()]);
+/// Returns a job to which the bank is unavailable.
+fn unavailable_script() -> JobScript {
     let failure = StepFailure {
         code: Some("service-unavailable".into()),
         ..Default::default()
     };
     let step = ScriptStep::new("verify-credentials", SECOND, StepEnd::Fails(Some(failure)));
-    let job = app.sandbox.seed_job(JobScript::new(vec![step]));
+    JobScript::new(vec![step])
+}
+
+#[tokio::test]
+async fn a_bank_in_major_outage_is_waited_for_and_its_return_is_told() {
+    let mut app = TestApp::new().await;
+    app.sandbox
+        .set_faults(vec!["outage=AU00000".parse().unwrap()]);
+    let job = app.sandbox.seed_job(unavailable_script());
     let watch = app.watch(&job).await;
     app.pass(5 * SECOND, SECOND).await;
     assert_eq!(app.told_briefly(), ["failed/wait-for-bank"]);
@@ -269,4 +274,45 @@ async fn a_bank_in_major_outage_is_waited_for_and_its_return_is_told() {
     assert_eq!(first[1]["errorCode"], "service-unavailable");
     let words = first[1]["userMessage"].as_str().unwrap();
     assert!(words.contains("back") || words.contains("again"), "{words}");
+}
+
+/// Registers a second watch of a job, for the update that started it.
+async fn watch_update(app: &TestApp, job: &str) {
+    let second = app.callback("/second");
+    let body = json!({ "jobId": job, "callbackUrl": second, "operation": "update" });
+    assert_eq!(app.post("/watch", &body).await.status, 202);
+}
+
+#[tokio::test]
+async fn an_update_is_left_alone_between_its_retries_although_another_watch_waits_for_the_bank() {
+    let mut app = TestApp::new().await;
+    let outage = || vec!["outage=AU00000".parse::<Fault>().unwrap()];
+    app.sandbox.set_faults(outage());
+    let job_id = app.sandbox.seed_job(unavailable_script());
+    app.watch(&job_id).await;
+    watch_update(&app, &job_id).await;
+    app.skip(10 * SECOND).await;
+    let mut told = app.told_briefly();
+    told.sort_unstable();
+    assert_eq!(told, ["delayed/wait", "failed/wait-for-bank"]);
+    let waits = job(
+        &job_id,
+        app.now(),
+        &[("verify-credentials", "pending", Value::Null)],
+    );
+    app.sandbox.seed_document(&job_id, waits);
+    let before = app.sandbox.calls().count("GET /jobs/{jobId}");
+    app.skip(5 * HOUR).await;
+    let looks = app.sandbox.calls().count("GET /jobs/{jobId}") - before;
+    assert!((1..=6).contains(&looks), "{looks} looks");
+
+    app.sandbox.set_faults(Vec::new());
+    app.skip(HOUR / 2).await;
+    assert_eq!(app.told_briefly()[2..], ["failed/retry"]);
+    assert_eq!(app.told()[2]["errorCode"], "service-unavailable");
+    let before = app.sandbox.calls().count("GET /jobs/{jobId}");
+    app.skip(5 * HOUR).await;
+    let looks = app.sandbox.calls().count("GET /jobs/{jobId}") - before;
+    assert!((1..=6).contains(&looks), "{looks} looks");
+    app.leave_work();
 }

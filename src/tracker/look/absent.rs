@@ -10,6 +10,7 @@ use relay_store::{DueJob, Look};
 use tracing::{debug, warn};
 
 use crate::tracker::{
+    bank::BANK_TIME_LIMIT,
     look::{LookContext, LookInProgress, LookResult, after_spread},
     schedule::{back_off, next_look_at_absent},
 };
@@ -144,7 +145,8 @@ impl LookContext {
         if self.client.answered_since(since) {
             return true;
         }
-        match self.client.ask_anything().await {
+        let asked = tokio::time::timeout(BANK_TIME_LIMIT, self.client.ask_anything());
+        match asked.await.unwrap_or(Err(BasiqError::TimedOut)) {
             Ok(()) => true,
             Err(BasiqError::NotFound { .. }) => matches!(absence, Absence::Forbidden),
             // A refusal of this request is also a response from Basiq itself.

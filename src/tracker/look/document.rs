@@ -49,12 +49,17 @@ struct FetchedFacts {
 
 impl LookContext {
     /// Interprets a job document.
-    pub(super) async fn read(&self, due: DueJob, document: &JobDocument) -> Look {
+    pub(super) async fn read(&self, due: DueJob, began: Timestamp, document: &JobDocument) -> Look {
         let now = self.clock.now();
         let snapshot = normalise::read_job(document, now);
         let finding = normalise::find(&snapshot, None);
         let memory = Box::new(memory::observe(&due.memory, &snapshot, &finding, now));
-        let mut look = LookInProgress { due, now, memory };
+        let mut look = LookInProgress {
+            due,
+            began,
+            now,
+            memory,
+        };
         let fetched = self.fetch_facts(&look, &finding).await;
         look.memory.phase = self.next_phase(&look, &finding, &fetched.bank, &snapshot);
         let watches = look.due.watches.iter();
@@ -75,7 +80,7 @@ impl LookContext {
             averages = self.ask_averages(&found, context, now).await;
         }
         found.known.averages = averages.or(found.known.averages);
-        let next = self.next_look(&look, &found.known, asks);
+        let next = self.next_look(&look, &found.known, asks, snapshot.updated);
         look.memory.look_without_hints_at = next.earlier_without_hints();
         measure_look(self, &look, &finding, &found);
         let sample = sample(&look, &snapshot, &finding, &found, averages);
@@ -102,7 +107,12 @@ impl LookContext {
         fetched: &FetchedFacts,
     ) -> Outcome {
         if watch.progress.told_outage && finding.is_unavailable() {
-            return self.judge_outage(look, watch, &fetched.bank);
+            let code = finding.error_code().map(str::to_owned);
+            return self.judge_outage(look, watch, &fetched.bank, code);
+        }
+        let waits = matches!(look.memory.phase, Phase::RetryQueue { .. });
+        if watch.progress.told_outage && look.due.bank_is_back && waits {
+            return self.judge_outage(look, watch, &BankState::Serving, None);
         }
         let facts = JobFacts {
             major_outage: matches!(fetched.bank, BankState::Out { .. }),
@@ -115,7 +125,13 @@ impl LookContext {
     }
 
     /// Returns when to look next. No time is later than the moment when the job reaches its maximum age.
-    fn next_look(&self, look: &LookInProgress, durations: &KnownDurations, asks: bool) -> NextLook {
+    fn next_look(
+        &self,
+        look: &LookInProgress,
+        durations: &KnownDurations,
+        asks: bool,
+        updated: Option<Timestamp>,
+    ) -> NextLook {
         let (now, config) = (look.now, &self.config);
         // The durations are those of whole jobs and say nothing about when a single step is done.
         let unknown = KnownDurations::default();
@@ -133,7 +149,9 @@ impl LookContext {
             .iter()
             .map(|watch| later(started_at(&look.memory, watch), self.config.job_max_age));
         let ends = ends.filter(|end| *end > look.now);
-        let latest = ends.chain(self.retry_in_outage(look, jitter)).min();
+        let latest = ends
+            .chain(self.retry_in_outage(look, updated, jitter))
+            .min();
         let earlier = |at: Timestamp| latest.map_or(at, |latest| at.min(latest));
         NextLook {
             at: earlier(next(durations)),
@@ -143,11 +161,19 @@ impl LookContext {
 
     /// Returns when to look at a job that waits for its bank, and that Basiq retries meanwhile because it is an update for
     /// one of its watches.
-    fn retry_in_outage(&self, look: &LookInProgress, jitter: f64) -> Option<Timestamp> {
+    fn retry_in_outage(
+        &self,
+        look: &LookInProgress,
+        updated: Option<Timestamp>,
+        jitter: f64,
+    ) -> Option<Timestamp> {
         let waits = matches!(look.memory.phase, Phase::Outage { .. });
-        let retries = waits && look.due.watches.iter().any(is_update);
+        if !waits || !look.due.watches.iter().any(is_update) {
+            return None;
+        }
         let (now, interval) = (look.now, self.config.update_retry_interval);
-        retries.then(|| retry_queue::next_look(later(now, interval), 0, now, interval, jitter))
+        let retry = retry_queue::next_retry(updated, now, interval);
+        Some(retry_queue::next_look(retry, 0, now, interval, jitter))
     }
 
     /// Returns the facts that the document lacks: the bank's outage and the connection's history. They are
@@ -218,9 +244,21 @@ impl LookContext {
         bank: &BankState,
         snapshot: &JobSnapshot,
     ) -> Phase {
-        let waits_for_bank = matches!(look.due.memory.phase, Phase::Outage { .. });
-        if *bank == BankState::Unknown && waits_for_bank && finding.is_unavailable() {
-            return look.due.memory.phase.clone();
+        let watches = &look.due.watches;
+        let is_retried = watches.iter().any(is_update);
+        let before = &look.due.memory.phase;
+        let queued = match before {
+            Phase::RetryQueue { .. } => true,
+            Phase::Outage { .. } => is_retried,
+            Phase::Running => false,
+        };
+        let is_pending = queued && *finding == Finding::Running && !retry_queue::moves(snapshot);
+        let has_news = !finding.is_unavailable() && !is_pending;
+        let waits_for_bank = matches!(before, Phase::Outage { .. })
+            && !look.due.bank_is_back
+            && !watches.iter().all(is_update);
+        if *bank == BankState::Unknown && waits_for_bank && !has_news {
+            return before.clone();
         }
         if let (BankState::Out { bank, .. }, Finding::Failed(failure)) = (bank, finding) {
             return Phase::Outage {
@@ -228,16 +266,13 @@ impl LookContext {
                 error_code: failure.code.clone().unwrap_or_default(),
             };
         }
-        let queued = matches!(look.due.memory.phase, Phase::RetryQueue { .. });
-        let fails = finding.is_unavailable() && look.due.watches.iter().any(is_update);
-        let is_pending = queued && *finding == Finding::Running && !retry_queue::moves(snapshot);
-        if fails || is_pending {
+        if is_pending || finding.is_unavailable() && is_retried {
             let seen = RetryObservation {
                 now: look.now,
                 is_pending,
                 updated: snapshot.updated,
             };
-            return seen.phase_after(&look.due.memory.phase, self.config.update_retry_interval);
+            return seen.phase_after(before, self.config.update_retry_interval);
         }
         Phase::Running
     }

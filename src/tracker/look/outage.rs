@@ -20,25 +20,30 @@ impl LookContext {
     pub(super) fn end_outage(&self, due: DueJob) -> Look {
         let now = self.clock.now();
         let memory = due.memory.clone();
-        let mut look = LookInProgress { due, now, memory };
-        let judge = |watch| self.judge_outage(&look, watch, &BankState::Serving);
+        let mut look = LookInProgress {
+            due,
+            began: now,
+            now,
+            memory,
+        };
+        let judge = |watch| self.judge_outage(&look, watch, &BankState::Serving, None);
         let outcomes = look.due.watches.iter().map(judge).collect();
         look.memory.phase = Phase::Running;
         let next = after_spread(now, self.config.poll_max_interval);
         self.conclude(look, LookResult::of_outcomes(outcomes, next))
     }
 
-    /// Returns what the bank's state means for a watch that got the event of the outage.
+    /// Returns what the bank's state means for a watch that got the event of the outage. `code` is the error code of the
+    /// job, if its document has one now.
     pub(super) fn judge_outage(
         &self,
         look: &LookInProgress,
         watch: &Watch,
         bank: &BankState,
+        code: Option<String>,
     ) -> Outcome {
-        let (code, step) = (
-            outage_code(&look.due.memory.phase),
-            failed_step(&look.memory),
-        );
+        let code = outage_code(&look.due.memory.phase).or(code);
+        let step = failed_step(&look.memory);
         match bank {
             BankState::Serving => Outcome::Tell(Box::new(normalise::bank_is_back(code, step))),
             BankState::Out { .. } | BankState::Unknown

@@ -87,6 +87,20 @@ fn long_flows() -> Vec<Row> {
         .tells(&["1 delayed/wait service-unavailable retrieve-accounts"])
         .looks(6..=10),
         Row::new(
+            "an update that shows pending until it is too old",
+            update(None),
+            vec![
+                Act::Pass(MINUTE),
+                Act::Shows(vec![("verify-credentials", "pending", Value::Null)]),
+                Act::Pass(7 * DAY),
+            ],
+        )
+        .options(is_update())
+        .tells(&[
+            "1 delayed/wait service-unavailable retrieve-accounts",
+            "2 failed/contact-support service-unavailable - !",
+        ]),
+        Row::new(
             "an outage that lifts",
             reads(fails(UNAVAILABLE, "down")),
             vec![

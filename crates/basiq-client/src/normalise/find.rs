@@ -39,12 +39,16 @@ impl Finding {
     /// `service-unavailable` and the codes that are treated the same.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
+        self.error_code()
+            .is_some_and(|code| class_of(code) == Some(FailureClass::Unavailable))
+    }
+
+    /// Returns Basiq's code of the failure, if the job failed with one.
+    #[must_use]
+    pub fn error_code(&self) -> Option<&str> {
         match self {
-            Self::Failed(failure) => failure
-                .code
-                .as_deref()
-                .is_some_and(|code| class_of(code) == Some(FailureClass::Unavailable)),
-            Self::Running | Self::Challenge(_) | Self::Succeeded => false,
+            Self::Failed(failure) => failure.code.as_deref(),
+            Self::Running | Self::Challenge(_) | Self::Succeeded => None,
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::normalise::{
     verdict::{self, UNKNOWN_ERROR, failed, last},
 };
 
+/// The error code of an update that Basiq has queued because the bank did not serve it.
+const SERVICE_UNAVAILABLE: &str = "service-unavailable";
+
 /// The facts about a job that its document lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobFacts {
@@ -60,13 +63,18 @@ pub fn judge(
     now: Timestamp,
 ) -> Outcome {
     let too_old = facts.is_too_old(settings, now);
+    let is_update = options.operation == Some(Operation::Update);
     let verdict = match finding {
+        // Between its retries, an update in Basiq's queue has no failed step.
+        Finding::Running if too_old && is_update && facts.next_retry_at.is_some() => Verdict {
+            error_code: Some(SERVICE_UNAVAILABLE.to_owned()),
+            ..update_unavailable(too_old, facts, settings, now)
+        },
         Finding::Running | Finding::Challenge(_) if too_old => verdict::watch_expired(),
         Finding::Running => return Outcome::Running,
         Finding::Challenge(challenge) => asks(challenge),
         Finding::Succeeded => succeeded(),
         Finding::Failed(failure) if finding.is_unavailable() => {
-            let is_update = options.operation == Some(Operation::Update);
             let verdict = if is_update {
                 update_unavailable(too_old, facts, settings, now)
             } else {
