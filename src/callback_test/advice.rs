@@ -71,7 +71,8 @@ fn of_error(error: AttemptError) -> &'static str {
              plain HTTP with RELAY_CALLBACK_ALLOW_HTTP."
         }
         AttemptError::Connect => {
-            "Check that the receiver listens at this host and port, and that a firewall lets the relay through."
+            "Check that the receiver listens at this host and port, and that a firewall or the egress proxy lets the \
+             relay through."
         }
         AttemptError::Tls => {
             "Check that the certificate is valid for this host, not expired, sent with its whole chain, and from an \

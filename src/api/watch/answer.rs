@@ -63,7 +63,7 @@ fn response_schema() -> Array {
     ArrayBuilder::new()
         .items(text)
         .min_items(Some(1))
-        .max_items(Some(10))
+        .max_items(Some(MfaAnswer::MOST_TEXTS))
         .description(Some(
             "One text of 1 to 256 characters for each of the challenge's `inputs`, in their order.",
         ))
