@@ -20,8 +20,8 @@ use tracing::{debug, info, warn};
 
 use crate::{api::ApiParts, follow::FollowRegistry};
 
-/// The interval at which a relay sends a heartbeat.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which a relay sends a heartbeat, and follows the database's clock.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The context that a sealed access token is bound to.
 const TOKEN: &str = "basiq access token";

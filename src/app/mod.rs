@@ -83,8 +83,8 @@ pub struct Relay {
     pub upkeep: UpkeepWorker,
     /// Stores counts of what the relay does.
     pub activity: ActivityWorker,
-    /// Notices that the machine's clock was set. None if the store has its own clock.
-    pub clock: Option<ClockWorker>,
+    /// Notices that the clock was set which due times follow.
+    pub clock: ClockWorker,
     /// Tells operators what needs them. None if the settings name no URL for alerts.
     pub alerts: Option<AlertWatcher>,
     /// Its secrets that can be replaced while the relay runs.
@@ -279,9 +279,7 @@ impl Relay {
         spawn_worker(&mut supervisor, self.upkeep, &fleet);
         let last_counts = self.activity.writer();
         spawn_worker(&mut supervisor, self.activity, &fleet);
-        if let Some(clock) = self.clock {
-            spawn_worker(&mut supervisor, clock, &fleet);
-        }
+        spawn_worker(&mut supervisor, self.clock, &fleet);
         if let Some(alerts) = self.alerts {
             supervisor.spawn("alerts", alerts.run(token.clone()));
         }

@@ -108,13 +108,12 @@ pub(super) fn activity(
     ActivityWorker::new(ActivityWriter::new(store, clock, recorder, upstream))
 }
 
-/// Creates the worker that notices when the machine's clock was set. Returns none if due times do not follow that
-/// clock.
+/// Creates the worker that notices when the clock was set which due times follow.
 pub(super) async fn clock_worker(
     settings: &Settings,
     store: &Arc<dyn Store>,
     parts: &ApiParts,
-) -> Result<Option<ClockWorker>> {
+) -> Result<ClockWorker> {
     let waiting = vec![
         parts.tracker_wake.clone(),
         parts.discovery_wake.clone(),

@@ -1,4 +1,4 @@
-//! The machine's clock is set back or forward while a relay runs.
+//! The clock is set back or forward while a relay runs. `fleet/clock.rs` sets the clock of a real database back.
 
 use std::{
     sync::{Arc, Mutex},
@@ -9,7 +9,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::support::{TestApp, database::is_postgres, job, live::Live};
+use crate::support::{TestApp, job, live::Live};
 
 const JOBS: usize = 12;
 const HOUR: i64 = 3_600_000;
@@ -60,17 +60,15 @@ async fn a_clock_set_back_by_an_hour_holds_up_no_job() {
 
 #[tokio::test]
 async fn a_clock_set_back_while_the_relay_is_down_holds_up_no_job() {
-    if is_postgres() {
-        // On PostgreSQL the database's clock counts, and this test does not set it.
-        return;
-    }
     let mut app = TestApp::new().await;
     app.sandbox
         .seed_document("job-1", running("job-1", app.now()));
     app.watch("job-1").await;
     app.run_due().await;
+    app.check_clock().await;
     app.clock.set_back(Duration::from_hours(1));
     app.restart().await;
+    app.check_clock().await;
     app.sandbox
         .seed_document("job-1", ended("job-1", app.now()));
     app.pass(Duration::from_secs(5), Duration::from_secs(1))
@@ -80,16 +78,13 @@ async fn a_clock_set_back_while_the_relay_is_down_holds_up_no_job() {
 
 #[tokio::test]
 async fn what_waits_moves_back_with_the_clock_and_keeps_its_order() {
-    if is_postgres() {
-        // On PostgreSQL the database's clock counts, and this test does not set it.
-        return;
-    }
     let mut app = TestApp::new().await;
     app.sandbox
         .seed_document("job-1", ended("job-1", app.now()));
     app.receiver.answer(1, 500);
     app.watch("job-1").await;
     app.run_due().await;
+    app.check_clock().await;
     assert_eq!(app.told().len(), 1);
     app.clock.set_back(Duration::from_hours(1));
     app.check_clock().await;

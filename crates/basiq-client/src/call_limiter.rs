@@ -29,6 +29,9 @@ const PUNCTUALITY: Duration = Duration::from_millis(20);
 /// How far ahead slots are reserved. A longer horizon would delay calls that are more urgent and come later.
 const HORIZON: Duration = Duration::from_millis(250);
 
+/// A slot that starts later than this is lost. It was reserved just before the clock that relays share was set back.
+const FURTHEST: Duration = Duration::from_secs(5);
+
 /// How long to wait before the next attempt to reserve, while all slots within the horizon are taken.
 const RETRY_RESERVE: Duration = Duration::from_millis(50);
 
@@ -167,6 +170,10 @@ impl SharedLimiter {
     /// Waits for a slot to start. Returns whether the slot can still be used.
     async fn is_punctual(&self, slot: Timestamp) -> bool {
         let wait = Duration::try_from(slot.duration_since(self.clock.now()));
+        if wait.as_ref().is_ok_and(|wait| *wait > FURTHEST) {
+            debug!("a reserved slot is of the clock before a step back");
+            return false;
+        }
         // A sleep takes a millisecond even if the duration is zero.
         if let Some(wait) = wait.ok().filter(|wait| !wait.is_zero()) {
             tokio::time::sleep(wait).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use relay_domain::WatchState;
 
 use crate::StoreError;
@@ -18,11 +18,13 @@ pub trait UpkeepStore: Send + Sync {
     /// at most `patience`. Damage that is found later still counts.
     async fn examine(&self, patience: Duration) -> Result<(), StoreError>;
 
-    /// Stores the time of this machine's clock, on stores that use this clock. Returns the time stored before.
-    async fn note_time(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+    /// Notes the latest time of the clock that due times follow: the database's on PostgreSQL, and this machine's, which
+    /// shows `now`, on SQLite. If that clock was set back since, returns the step instead, for [`Self::move_times`]. Of
+    /// several relays, one gets it; another one does if that relay stops.
+    async fn note_time(&self, now: Timestamp) -> Result<Option<ClockStep>, StoreError>;
 
-    /// Moves due times and leases after the clock was set, on stores that use this machine's clock. Returns how many
-    /// it moved.
+    /// Moves due times and leases after that clock was set, then notes its time. On PostgreSQL the step must be back.
+    /// Returns how many times it moved, or on PostgreSQL in how many rows.
     async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError>;
 
     /// Frees the leases of the relay that used this store before, on stores that only one relay can use. Returns how
@@ -48,13 +50,37 @@ pub trait UpkeepStore: Send + Sync {
     async fn close(&self);
 }
 
-/// A change of the machine's clock.
+/// A change of the clock that due times follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStep {
     /// The time that the clock would show without the change.
     pub from: Timestamp,
     /// The time that the clock showed instead, at the same moment.
     pub to: Timestamp,
+}
+
+impl ClockStep {
+    /// The smallest difference that counts as a step. A smaller one is due to the different pace of two clocks.
+    pub const SMALLEST: Duration = Duration::from_secs(1);
+
+    /// Returns the step from one time to another, if it is one.
+    #[must_use]
+    pub fn between(from: Timestamp, to: Timestamp) -> Option<Self> {
+        let step = Self { from, to };
+        (step.length().unsigned_abs() >= Self::SMALLEST).then_some(step)
+    }
+
+    /// Returns by how much the clock was set forward. It is negative if the clock was set back.
+    #[must_use]
+    pub fn length(self) -> SignedDuration {
+        self.to.duration_since(self.from)
+    }
+
+    /// Returns whether the clock was set back.
+    #[must_use]
+    pub fn is_back(self) -> bool {
+        self.to < self.from
+    }
 }
 
 /// What the store holds that an operator should know of.

@@ -318,7 +318,7 @@ impl UpkeepStore for ListStore {
         Ok(())
     }
 
-    async fn note_time(&self, _: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    async fn note_time(&self, _: Timestamp) -> Result<Option<ClockStep>, StoreError> {
         Ok(None)
     }
 

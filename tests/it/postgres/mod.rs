@@ -1,6 +1,7 @@
 //! A relay whose PostgreSQL server is in an unusual state, or is behind a pooler.
 
 mod audit_rights;
+mod clock;
 mod encoding;
 mod failover;
 mod locked;

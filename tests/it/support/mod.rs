@@ -86,7 +86,7 @@ pub(crate) struct TestApp {
     delivery: DeliveryWorker,
     upkeep: UpkeepWorker,
     activity: ActivityWorker,
-    clock_worker: Option<ClockWorker>,
+    clock_worker: ClockWorker,
     stop: CancellationToken,
     database: Option<TestDatabase>,
     tasks: JoinSet<()>,
@@ -393,11 +393,9 @@ impl TestApp {
         while self.activity.tick().await.unwrap() == TickOutcome::Busy {}
     }
 
-    /// Lets the relay check whether its clock was set. Does nothing if the relay does not use the machine's clock.
+    /// Lets the relay check whether the clock was set.
     pub(crate) async fn check_clock(&mut self) {
-        if let Some(worker) = &mut self.clock_worker {
-            worker.tick().await.unwrap();
-        }
+        self.clock_worker.tick().await.unwrap();
     }
 
     /// Moves the clock in steps. After each step it runs the work that is due.

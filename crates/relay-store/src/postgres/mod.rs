@@ -14,6 +14,7 @@ mod audit;
 mod banks;
 mod clients;
 mod clock;
+mod clock_step;
 mod console;
 mod deliveries;
 mod delivery_lists;

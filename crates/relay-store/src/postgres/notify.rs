@@ -224,6 +224,13 @@ impl PgStore {
         self.0.notifier.notify(Topic::Lists);
     }
 
+    /// Notifies the other relays that work of each kind may be due.
+    pub(super) fn notify_of_all(&self) {
+        for topic in Topic::ALL {
+            self.0.notifier.notify(topic);
+        }
+    }
+
     /// Notifies the other relays that deliveries are due.
     pub(super) fn notify_of_deliveries(&self) {
         self.0.notifier.notify(Topic::Deliveries);

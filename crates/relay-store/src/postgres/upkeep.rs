@@ -150,14 +150,12 @@ impl UpkeepStore for PgStore {
         Ok(())
     }
 
-    /// Notes nothing: the time is the database's, and no relay keeps a time of its own.
-    async fn note_time(&self, _now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        Ok(None)
+    async fn note_time(&self, now: Timestamp) -> Result<Option<ClockStep>, StoreError> {
+        self.note_clock(now).await
     }
 
-    /// Moves nothing, for the same reason.
-    async fn move_times(&self, _step: ClockStep) -> Result<u64, StoreError> {
-        Ok(0)
+    async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError> {
+        self.move_with_clock(step).await
     }
 
     async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

@@ -4,6 +4,7 @@ mod activity;
 mod answers;
 mod attempts;
 mod claims;
+mod clock_step;
 mod deliveries;
 mod dispatching;
 mod duration_samples;
@@ -25,6 +26,7 @@ pub(super) use self::{
         subscriptions_with_room, tried, tried_events, unqueued, waves,
     },
     claims::{KINDS, divide, rank},
+    clock_step::{longest_hold, moved_memory, written_since},
     deliveries::merged,
     dispatching::{Blockers, claim_new, secrets_of},
     duration_samples::{

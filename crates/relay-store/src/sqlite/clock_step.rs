@@ -4,14 +4,18 @@
 
 use rusqlite::Connection;
 
-use crate::{ClockStep, StoreError, sqlite::statement::execute};
+use crate::{
+    ClockStep, StoreError,
+    rules::{longest_hold, written_since},
+    sqlite::statement::execute,
+};
 
 /// A unit of work that moves times. Returns how many it moved.
 pub(super) type MoveTimes = Box<dyn FnOnce(&Connection) -> Result<u64, StoreError> + Send>;
 
 /// The columns with a time when something is due, or a time until which something holds. A host that is not paused
 /// has `paused_until` 0, which is never ahead of a clock.
-const TIMES: [(&str, &str, Kind); 13] = [
+const TIMES: [(&str, &str, Kind); 14] = [
     ("due_jobs", "next_look_at", Kind::Due),
     ("due_jobs", "lease_until", Kind::Holds),
     ("due_jobs", "hinted_at", Kind::Due),
@@ -19,6 +23,7 @@ const TIMES: [(&str, &str, Kind); 13] = [
     ("due_lists", "next_list_at", Kind::Due),
     ("due_lists", "lease_until", Kind::Holds),
     ("due_lists", "hinted_at", Kind::Due),
+    ("due_lists", "missing_since", Kind::Due),
     ("outages", "next_look_at", Kind::Due),
     ("outages", "lease_until", Kind::Holds),
     ("outbox", "next_attempt_at", Kind::Due),
@@ -36,9 +41,6 @@ enum Kind {
     Holds,
 }
 
-/// The longest time in milliseconds for which anything holds. Leases and pauses last a minute or two.
-const LONGEST_HOLD: i64 = 300_000;
-
 /// Times in a job's memory: the next expected retry, and since when the job is absent, which ends its watches later.
 const REMEMBERED: [&str; 3] = [
     "$.phase.next_retry_at",
@@ -52,9 +54,6 @@ const MOVE_REMEMBERED: &str = "UPDATE jobs SET memory = json_set(memory, ?1, \
     AND json_extract(memory, ?1) IS NOT NULL \
     AND unixepoch(json_extract(memory, ?1), 'subsec') * 1000 > ?3";
 
-/// In milliseconds: a remembered time up to this far ahead of the new clock may have been written by it just now.
-const WRITTEN_SINCE: i64 = 5_000;
-
 /// Moves all times with the clock. So nothing waits longer than intended, and the step makes no time limit pass.
 ///
 /// Each unit of work returns how many times it moved. Damage that stops one unit does not stop the others.
@@ -64,14 +63,14 @@ pub(super) fn units(step: ClockStep) -> Vec<MoveTimes> {
         let statement = match kind {
             _ if step.to >= step.from => forward(table, column),
             Kind::Due => back(table, column, 0),
-            Kind::Holds => back(table, column, LONGEST_HOLD),
+            Kind::Holds => back(table, column, longest_hold!()),
         };
         Box::new(move |connection| Ok(execute(connection, &statement, values)?))
     });
     let by = step.to.as_millisecond() - step.from.as_millisecond();
     // the clock was set back: a time further ahead of the new clock can only come from the old one
     let after = if by < 0 {
-        step.to.as_millisecond() + WRITTEN_SINCE
+        step.to.as_millisecond() + written_since!()
     } else {
         0
     };

@@ -124,11 +124,15 @@ impl UpkeepStore for SqliteStore {
         Ok(())
     }
 
-    async fn note_time(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    async fn note_time(&self, now: Timestamp) -> Result<Option<ClockStep>, StoreError> {
         self.write(move |connection| {
             let before = scalar::<Option<i64>>(connection, SEEN, [])?;
-            execute(connection, SEE, params![now.as_millisecond()])?;
-            Ok(time(before.flatten()))
+            let step = time(before.flatten()).and_then(|before| ClockStep::between(before, now));
+            let back = step.filter(|step| step.is_back());
+            if back.is_none() {
+                execute(connection, SEE, params![now.as_millisecond()])?;
+            }
+            Ok(back)
         })
         .await
     }
@@ -138,6 +142,9 @@ impl UpkeepStore for SqliteStore {
         for unit in clock_step::units(step) {
             moved += skip_damage(self.write(unit).await)?;
         }
+        let now = step.to.as_millisecond();
+        let noted = self.write(move |connection| Ok(execute(connection, SEE, params![now])?));
+        skip_damage(noted.await)?;
         Ok(moved)
     }
 

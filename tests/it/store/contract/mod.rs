@@ -7,6 +7,7 @@ mod banks;
 mod callback_auth;
 mod claims;
 mod clients;
+mod clock;
 mod console;
 mod deliveries;
 mod dispatch;

@@ -91,6 +91,13 @@ ALTER TABLE clients ALTER COLUMN client_id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE clock (
+    one bigint NOT NULL,
+    noted_at bigint NOT NULL,
+    moving_until bigint NOT NULL,
+    CONSTRAINT clock_one_check CHECK ((one = 1))
+);
+
 CREATE TABLE connection_banks (
     slot bigint NOT NULL,
     connection_id text NOT NULL COLLATE pg_catalog."C",
@@ -339,6 +346,9 @@ ALTER TABLE ONLY clients
 ALTER TABLE ONLY clients
     ADD CONSTRAINT clients_pkey PRIMARY KEY (client_id);
 
+ALTER TABLE ONLY clock
+    ADD CONSTRAINT clock_pkey PRIMARY KEY (one);
+
 ALTER TABLE ONLY connection_banks
     ADD CONSTRAINT connection_banks_pkey PRIMARY KEY (slot);
 
@@ -501,5 +511,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x093872930c441dfc2297de18b1f9b892de604dc0d3bc0b352545f8350f1e07399cb2cab1a07ea473eea39e31839d5a70');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x7d1969d0802b61a14a7fc2e3e9cd7ce013a3b84b2deab78a5f0db8f87378111a68532aa2cc6a9777e3530b23cd656424');
 

@@ -60,6 +60,7 @@ INSERT INTO due_lists (user_id, next_list_at) VALUES ('user-1', 1800000000000);
 INSERT INTO messages (event_id, callback_url, callback_host, headers, body)
     VALUES ('\x08', 'https://app.example/basiq', 'app.example', '{}', '{}');
 INSERT INTO relays (relay_id, seen_at) VALUES ('relay-1', 1800000000000);
+INSERT INTO clock (one, noted_at, moving_until) VALUES (1, 0, 0);
 INSERT INTO upstream (upstream_id, next_turn_at, granted, pause, paused_until, pause_status)
     VALUES (1, 0, 0, 0, 0, 0);
 INSERT INTO upstream_tokens (key_id, token, renew_at, expires_at, fetching_until)

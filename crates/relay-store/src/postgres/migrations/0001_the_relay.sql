@@ -383,6 +383,16 @@ CREATE TABLE relays (
     seen_at  BIGINT NOT NULL
 );
 
+-- The latest time that the database's clock showed, so that a step back shows: one row.
+CREATE TABLE clock (
+    one          BIGINT PRIMARY KEY CHECK (one = 1),
+    noted_at     BIGINT NOT NULL,
+    -- until when one relay has the right to move all times back with the clock; 0 if none does
+    moving_until BIGINT NOT NULL
+);
+
+INSERT INTO clock (one, noted_at, moving_until) VALUES (1, 0, 0);
+
 -- The budget of calls to Basiq: one row. Its times are microseconds since 1970.
 CREATE TABLE upstream (
     upstream_id  BIGINT PRIMARY KEY CHECK (upstream_id = 1),

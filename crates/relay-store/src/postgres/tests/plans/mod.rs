@@ -1,6 +1,7 @@
 //! Tests that PostgreSQL uses its indexes on tables of a million rows.
 
 mod activity_statements;
+mod clock_statements;
 mod database;
 mod delivery_statements;
 mod erasure_statements;
@@ -17,11 +18,13 @@ use self::{
 };
 
 /// Tables that may be read as a whole, because they stay small.
-const SMALL: [&str; 11] = [
+const SMALL: [&str; 12] = [
     // one row
     "audit_horizon",
     // one row for each client that the operator adds
     "clients",
+    // one row
+    "clock",
     // for each client, one row for each state and share
     "watch_counts",
     // one row for each host that fails now

@@ -5,7 +5,8 @@ use relay_domain::{ClientId, DeliveryState, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
 use super::{
-    activity_statements, delivery_statements, erasure_statements, subscription_statements,
+    activity_statements, clock_statements, delivery_statements, erasure_statements,
+    subscription_statements,
 };
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
@@ -81,7 +82,14 @@ impl PlannedStatement {
             "jobs::FAILURES",
             "jobs::NEXT_DUE",
         ];
-        alone.contains(&self.name.as_str()) || self.name.starts_with("fleet::")
+        let shared = [
+            "fleet::",
+            "clock_step::NOTE",
+            "clock_step::UPSTREAM",
+            "clock_step::END",
+        ];
+        let is_shared = |start: &&str| self.name.starts_with(start);
+        alone.contains(&self.name.as_str()) || shared.iter().any(is_shared)
     }
 }
 
@@ -122,6 +130,7 @@ pub(super) fn all() -> Vec<PlannedStatement> {
     all.extend(erasure_statements::of_erasures());
     all.extend(activity_statements::of_activity());
     all.extend(of_small_tables());
+    all.extend(clock_statements::of_clock_steps());
     all
 }
 
