@@ -3,8 +3,9 @@
 //! Transactions lock rows in one order: clients, due lists, due jobs, subscriptions, watches, the outbox, events, jobs,
 //! hosts. They lock each kind by its id, and the outbox by its events. While a job is watched, its row in `due_jobs`
 //! guards it. Only a registration that finds the job unwatched locks `jobs` earlier, and it does not wait there. If two
-//! transactions still lock in a different order, one of them runs again. A statement sees what was committed before it
-//! began. So a transaction locks a row before it reads anything that depends on the row.
+//! transactions still lock in a different order, one of them runs again. A move of times after a step of the clock locks
+//! the row of `clock` first, then rows of one kind. A statement sees what was committed before it began. So a transaction
+//! locks a row before it reads anything that depends on the row.
 
 mod activity;
 mod alone;
