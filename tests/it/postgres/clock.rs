@@ -46,7 +46,7 @@ const WORK: &str = r#"
 "#;
 
 /// Counts the rows of [`WORK`] whose times are those of a clock that shows 1800000000000.
-const MOVED: &str = r#"SELECT
+const MOVED: &str = "SELECT
     (SELECT count(*) FROM due_jobs WHERE next_look_at = 1800000030000 AND lease_until = 1800000060000
         AND hinted_at = 1800000001000 AND answering_until = 1800000070000)
     + (SELECT count(*) FROM due_lists WHERE next_list_at = 1800000030000 AND lease_until = 1800000060000
@@ -59,7 +59,7 @@ const MOVED: &str = r#"SELECT
     + (SELECT count(*) FROM upstream_tokens
         WHERE renew_at = 1800001000000 AND expires_at = 1800002000000 AND fetching_until = 1800000015000)
     + (SELECT count(*) FROM upstream
-        WHERE next_turn_at = 1800000000250000 AND paused_until = 1800000060000000)"#;
+        WHERE next_turn_at = 1800000000250000 AND paused_until = 1800000060000000)";
 
 const REMEMBERED: &str = r#"SELECT count(*) FROM jobs
     WHERE memory LIKE '%"missing_since":"2027-01-15T07:59:50Z"%' AND memory LIKE '%"a\\u0000b"%'"#;

@@ -59,13 +59,13 @@ async fn every_text_is_held_by_utf8_and_by_plain_bytes_whatever_the_client_encod
     for encoding in ["UTF8", "SQL_ASCII"] {
         let database = TestDatabase::encoded(encoding).await;
         database.set("client_encoding", "LATIN1").await;
-        texts_come_back(TestApp::builder().on(database)).await;
+        Box::pin(texts_come_back(TestApp::builder().on(database))).await;
     }
 }
 
 #[tokio::test]
 async fn every_text_is_held_and_a_nul_takes_nothing_with_it() {
-    texts_come_back(TestApp::builder()).await;
+    Box::pin(texts_come_back(TestApp::builder())).await;
 }
 
 /// Runs jobs that failed, each with a different unusual text of the bank, and checks the texts.

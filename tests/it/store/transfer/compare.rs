@@ -11,8 +11,9 @@ use sqlx::{
 use crate::store::support::at;
 
 /// The tables that only PostgreSQL has, and the tables that it fills by itself.
-const ITS_OWN: [&str; 9] = [
+const ITS_OWN: [&str; 10] = [
     "audit_horizon",
+    "clock",
     "pings",
     "relay_migrations",
     "relays",
