@@ -13,7 +13,7 @@ use relay_domain::{
     signing::{self, SignatureHeaders},
 };
 use relay_runtime::Reloadable;
-use relay_store::{ForwardedMessage, Hint, HintOutcome, HintSubject, NewNotice};
+use relay_store::{ForwardedMessage, Hint, HintOutcome, HintSubject, NewNotice, RemovedUser};
 use serde::Serialize;
 use tracing::{debug, info, warn};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -242,21 +242,19 @@ async fn hint(
     notice: Option<UserNotice>,
     now: Timestamp,
 ) -> Result<Hint, Problem> {
-    let is_last = |notice: &&UserNotice| notice.kind.is_final();
+    let subject = contents.as_ref().and_then(subject);
+    let (notices, removed_user) = match notice {
+        Some(notice) => notices_of(parts, notice).await?,
+        None => (Vec::new(), None),
+    };
     Ok(Hint {
         id: id.to_owned(),
-        subject: contents.as_ref().and_then(subject),
+        subject,
         at: now,
         interval: parts.hints.interval,
         fact: contents.and_then(|contents| contents.event_id.map(|id| id.to_string())),
-        removed_user: notice
-            .as_ref()
-            .filter(is_last)
-            .map(|notice| notice.user_id.clone()),
-        notices: match notice {
-            Some(notice) => notices_of(parts, notice).await?,
-            None => Vec::new(),
-        },
+        notices,
+        removed_user,
         forward: None,
     })
 }
@@ -298,16 +296,24 @@ fn subject(contents: &WebhookContents) -> Option<HintSubject> {
 }
 
 /// Makes the notices for the subscriptions that want this one. Asks Basiq how an invalid connection can be mended, if
-/// somebody wants to know.
-async fn notices_of(parts: &ApiParts, mut notice: UserNotice) -> Result<Vec<NewNotice>, Problem> {
+/// somebody wants to know. A final notice ends the subscriptions that there are now.
+async fn notices_of(
+    parts: &ApiParts,
+    mut notice: UserNotice,
+) -> Result<(Vec<NewNotice>, Option<RemovedUser>), Problem> {
     let mut subscriptions = parts.store.subscriptions_to(&notice.user_id).await?;
+    let removed_user = notice.kind.is_final().then(|| RemovedUser {
+        user_id: notice.user_id.clone(),
+        subscriptions: subscriptions.iter().map(|one| one.id).collect(),
+    });
     subscriptions.retain(|subscription| subscription.wants(&notice));
     if !subscriptions.is_empty() && notice.kind == NoticeKind::ConnectionInvalid {
         ask_for_connection(parts, &mut notice).await;
     }
-    Ok(NewNotice::for_each(&notice, subscriptions, |locale| {
+    let notices = NewNotice::for_each(&notice, subscriptions, |locale| {
         parts.catalogue.notice_message(&notice, locale).to_owned()
-    }))
+    });
+    Ok((notices, removed_user))
 }
 
 /// Completes a notice about an invalid connection. Without a response in time, the usual action stays.

@@ -9,13 +9,11 @@ use basiq_client::{
 use jiff::Timestamp;
 use metrics::counter;
 use relay_domain::{
-    BasiqId, ErrorChain, JobSnapshot, NoticeKind, UserNotice,
-    clock::{Clock, between, later},
+    BasiqId, ErrorChain, JobSnapshot, NoticeKind, Subscription, UserNotice,
+    clock::{Clock, later},
     spread,
 };
-use relay_store::{
-    DueList, FoundJob, JobListResult, ListResult, NewNotice, StoreError, SubscriptionStore,
-};
+use relay_store::{DueList, FoundJob, JobListResult, ListResult, NewNotice, SubscriptionStore};
 use tracing::{debug, info, warn};
 
 use crate::{config::Settings, discovery::pace::FurtherPages};
@@ -104,40 +102,58 @@ impl JobLister {
         }
     }
 
-    /// Returns the result of a list of a person that Basiq does not know, and the wait before the next list. After the
-    /// grace period, the result ends the subscriptions with a last notice.
+    /// Returns the result of a list of a person that Basiq does not know, and the wait before the next list. The result
+    /// ends the subscriptions whose grace period is over, with a last notice. The next list ends the others.
     async fn handle_unknown_user(&self, due: &DueList, at: Timestamp) -> (ListResult, Duration) {
-        let since = due.missing_since.unwrap_or(at);
+        // a time in the future means that the clock was set back
+        let since = due.missing_since.filter(|since| *since <= at).unwrap_or(at);
         let wait = (self.grace / CHECKS_PER_GRACE_PERIOD).clamp(RECHECK_MIN, RECHECK_MAX);
-        let missing_for = between(since, at);
-        let mut last_notices = None;
-        if missing_for >= self.grace {
-            match self.last_notices(&due.user_id).await {
-                Ok(notices) => {
-                    info!(user.id = %due.user_id, "Basiq does not know the user: the subscriptions end");
-                    last_notices = Some(notices);
-                }
-                // the next list tries again
-                Err(error) => {
-                    debug!(user.id = %due.user_id, error = %ErrorChain(&error), "subscriptions cannot be read");
-                }
+        if later(since, self.grace) > at {
+            return (unknown_since(since), wait);
+        }
+        match self.store.subscriptions_to(&due.user_id).await {
+            // none can be read, so there is nobody whose grace period could end
+            Ok(subscriptions) if subscriptions.is_empty() => (unknown_since(since), self.interval),
+            Ok(mut subscriptions) => {
+                // a subscription that has just begun gets its own grace period
+                subscriptions.retain(|one| later(since.max(one.created_at), self.grace) <= at);
+                (self.end(&due.user_id, since, subscriptions), wait)
+            }
+            // the next list tries again
+            Err(error) => {
+                debug!(user.id = %due.user_id, error = %ErrorChain(&error), "subscriptions cannot be read");
+                (unknown_since(since), wait)
             }
         }
-        (
-            ListResult::Unknown {
-                since,
-                last_notices,
-            },
-            wait,
-        )
     }
 
-    async fn last_notices(&self, user_id: &BasiqId) -> Result<Vec<NewNotice>, StoreError> {
+    /// Returns the result that ends these subscriptions to an unknown person, with a last notice for each that wants it.
+    fn end(
+        &self,
+        user_id: &BasiqId,
+        since: Timestamp,
+        subscriptions: Vec<Subscription>,
+    ) -> ListResult {
+        if !subscriptions.is_empty() {
+            info!(user.id = %user_id, "Basiq does not know the user: the subscriptions end");
+        }
         let notice = UserNotice::new(NoticeKind::UserRemoved, user_id.clone(), None);
-        let subscriptions = self.store.subscriptions_to(user_id).await?;
-        Ok(NewNotice::for_each(&notice, subscriptions, |locale| {
-            self.catalogue.notice_message(&notice, locale).to_owned()
-        }))
+        ListResult::Unknown {
+            since,
+            ended: subscriptions.iter().map(|one| one.id).collect(),
+            last_notices: NewNotice::for_each(&notice, subscriptions, |locale| {
+                self.catalogue.notice_message(&notice, locale).to_owned()
+            }),
+        }
+    }
+}
+
+/// Returns the result of a list of an unknown person that ends nothing.
+fn unknown_since(since: Timestamp) -> ListResult {
+    ListResult::Unknown {
+        since,
+        ended: Vec::new(),
+        last_notices: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use relay_domain::{
     clock::{Clock, between},
 };
 use relay_runtime::{InFlight, TickOutcome, Wake, Worker, WorkerError};
-use relay_store::{Claim, DiscoveryStore, JobListResult, RecordedLists};
+use relay_store::{Claim, DiscoveryStore, JobListResult, RecordedLists, record_lists};
 use tracing::info;
 
 use crate::discovery::{
@@ -19,6 +19,9 @@ use crate::discovery::{
 
 /// The maximum number of lists in flight. It is low, so that looks at jobs keep the budget.
 const CONCURRENCY: usize = 8;
+
+/// The pause after a claim that found no list, although one is due. Another relay may have it, or it is damaged.
+const EMPTY_CLAIM_PAUSE: Duration = Duration::from_millis(100);
 
 /// How much longer a lease lasts than the longest list.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
@@ -81,7 +84,7 @@ impl DiscoveryWorker {
         if self.unrecorded.is_empty() {
             return Ok(());
         }
-        let recorded = self.store.record_lists(self.unrecorded.clone()).await?;
+        let recorded = record_lists(&*self.store, self.unrecorded.clone()).await?;
         self.unrecorded.clear();
         self.announce_recorded(recorded);
         Ok(())
@@ -113,7 +116,7 @@ impl DiscoveryWorker {
     }
 
     /// Claims due lists and starts them.
-    async fn claim(&mut self, limit: usize) -> Result<(), WorkerError> {
+    async fn claim(&mut self, limit: usize) -> Result<TickOutcome, WorkerError> {
         let now = self.clock.now();
         let claim = Claim {
             now,
@@ -122,16 +125,19 @@ impl DiscoveryWorker {
         };
         let claimed = self.store.claim_due_lists(claim).await?;
         let count = claimed.len();
-        if count > 0 {
-            self.pace.record_start(count, self.relays());
+        if count == 0 {
+            return Ok(TickOutcome::Idle {
+                next_due_in: Some(EMPTY_CLAIM_PAUSE),
+            });
         }
+        self.pace.record_start(count, self.relays());
         for due in claimed {
             let lag = between(due.due_at, now);
             histogram!("relay_discovery_lag_seconds").record(lag.as_secs_f64());
             let list = self.lister.clone().list(due, self.pace.further_pages());
             self.in_flight.start(list);
         }
-        Ok(())
+        Ok(TickOutcome::Busy)
     }
 
     fn relays(&self) -> u32 {
@@ -172,10 +178,7 @@ impl Worker for DiscoveryWorker {
             ListAllowance::After(wait) => Ok(TickOutcome::Idle {
                 next_due_in: Some(wait),
             }),
-            ListAllowance::Now(allowed) => {
-                self.claim(allowed.min(free)).await?;
-                Ok(TickOutcome::Busy)
-            }
+            ListAllowance::Now(allowed) => self.claim(allowed.min(free)).await,
         }
     }
 

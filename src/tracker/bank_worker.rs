@@ -9,13 +9,16 @@ use relay_domain::{
     spread,
 };
 use relay_runtime::{InFlight, TickOutcome, Wake, Worker, WorkerError};
-use relay_store::{BankLook, BankStore, Claim, DueBank};
+use relay_store::{BankLook, BankStore, Claim, DueBank, record_bank_looks};
 use tracing::{debug, info, warn};
 
 use crate::{config::TrackingConfig, tracker::bank::is_out};
 
 /// The maximum number of bank looks in flight. There are few such banks, and jobs have priority.
 const CONCURRENCY: usize = 4;
+
+/// The pause after a claim that found no bank, although one is due. Another relay may have it, or it is damaged.
+const EMPTY_CLAIM_PAUSE: Duration = Duration::from_millis(100);
 
 /// How much longer a lease lasts than the longest look.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
@@ -73,10 +76,7 @@ impl BankWorker {
         if self.unrecorded.is_empty() {
             return Ok(());
         }
-        let due = self
-            .store
-            .record_bank_looks(self.unrecorded.clone())
-            .await?;
+        let due = record_bank_looks(&*self.store, self.unrecorded.clone()).await?;
         self.unrecorded.clear();
         if due > 0 {
             info!(jobs = due, "a bank is back; its jobs are told");
@@ -85,18 +85,24 @@ impl BankWorker {
         Ok(())
     }
 
-    async fn claim(&mut self) -> Result<(), WorkerError> {
+    async fn claim(&mut self) -> Result<TickOutcome, WorkerError> {
         let free = CONCURRENCY.saturating_sub(self.in_flight());
         let claim = Claim {
             now: self.clock.now(),
             lease: self.lease,
             limit: free,
         };
-        for due in self.store.claim_due_banks(claim).await? {
+        let claimed = self.store.claim_due_banks(claim).await?;
+        if claimed.is_empty() {
+            return Ok(TickOutcome::Idle {
+                next_due_in: Some(EMPTY_CLAIM_PAUSE),
+            });
+        }
+        for due in claimed {
             let look = look(self.client.clone(), self.clock.clone(), due, self.interval);
             self.in_flight.start(look);
         }
-        Ok(())
+        Ok(TickOutcome::Busy)
     }
 }
 
@@ -148,8 +154,7 @@ impl Worker for BankWorker {
                 .filter(|wait| !wait.is_zero());
             return Ok(TickOutcome::Idle { next_due_in });
         }
-        self.claim().await?;
-        Ok(TickOutcome::Busy)
+        self.claim().await
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::support::{TestApp, database::is_postgres, job};
+use crate::support::{TestApp, TestDatabase, database::is_postgres, job};
 
-/// Makes the database refuse rows that meet this condition.
-async fn refuse(app: &TestApp, event: &str, condition: &str) {
+/// Makes a database refuse rows that meet this condition.
+pub(crate) async fn refuse(database: &TestDatabase, event: &str, condition: &str) {
     let statement = if is_postgres() {
         format!(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
@@ -19,7 +19,7 @@ async fn refuse(app: &TestApp, event: &str, condition: &str) {
              BEGIN SELECT RAISE(ABORT, 'it is not wanted'); END"
         )
     };
-    app.database().define(&statement).await;
+    database.define(&statement).await;
 }
 
 /// Registers watches of three finished jobs.
@@ -39,7 +39,7 @@ async fn watch_three(app: &TestApp) {
 async fn a_look_that_the_database_refuses_leaves_those_recorded_with_it_alone() {
     let mut app = TestApp::new().await;
     watch_three(&app).await;
-    refuse(&app, "UPDATE ON jobs", "NEW.job_id = 'bad'").await;
+    refuse(app.database(), "UPDATE ON jobs", "NEW.job_id = 'bad'").await;
     app.run_due().await;
     let mut told: Vec<_> = app
         .told()
@@ -67,7 +67,7 @@ async fn an_attempt_that_the_database_refuses_leaves_those_recorded_with_it_alon
         "(SELECT j.job_id FROM watches w JOIN jobs j ON j.job_no = w.job_no \
           WHERE w.watch_id = NEW.source_id) = 'bad'"
     };
-    refuse(&app, "UPDATE ON events", condition).await;
+    refuse(app.database(), "UPDATE ON events", condition).await;
     app.run_due().await;
     for (id, state) in [
         ("good-1", "delivered"),

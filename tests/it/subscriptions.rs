@@ -273,6 +273,93 @@ async fn a_user_that_basiq_does_not_know_ends_the_subscription_after_the_grace()
     assert_eq!(told[0]["final"], true);
 }
 
+/// Returns the subscriptions that have been told that their user is gone.
+fn told_of_the_end(app: &TestApp) -> Vec<Value> {
+    let told = app.told().into_iter();
+    let last = told.filter(|body| body["type"] == "notice.user-removed");
+    last.map(|body| body["context"]["subscriptionId"].clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn each_subscription_to_an_unknown_user_has_its_own_grace() {
+    let (mut app, _) = relay(false).await;
+    let first = subscribe(&app, json!({})).await;
+    app.skip(Duration::from_secs(50)).await;
+    let second = subscribe(&app, json!({"connectionId": "c-1"})).await;
+    app.skip(Duration::from_secs(40)).await;
+    assert_eq!(read(&app, &first).await["state"], "ended");
+    assert_eq!(read(&app, &second).await["state"], "active");
+    assert_eq!(told_of_the_end(&app), [first["id"].clone()]);
+    app.skip(Duration::from_mins(1)).await;
+    assert_eq!(read(&app, &second).await["state"], "ended");
+    assert_eq!(
+        told_of_the_end(&app),
+        [first["id"].clone(), second["id"].clone()]
+    );
+}
+
+#[tokio::test]
+async fn a_user_that_is_missing_since_a_time_to_come_is_missing_since_now() {
+    let (mut app, _) = relay(false).await;
+    let subscription = subscribe(&app, json!({})).await;
+    app.run_due().await;
+    let set_back = "UPDATE due_lists SET missing_since = missing_since + 86400000";
+    app.database().execute(set_back).await;
+    app.skip(Duration::from_mins(2)).await;
+    assert_eq!(read(&app, &subscription).await["state"], "ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_subscription_ends_untold_that_begins_while_its_user_is_deleted() {
+    let (mut app, secret) = relay(false).await;
+    let mut all = Vec::new();
+    for round in 0..20 {
+        let (id, event) = (format!("m-{round}"), format!("e-{round}"));
+        let gone = webhook("user.deleted", &event, "");
+        all.push(subscribe(&app, json!({})).await);
+        let one = json!({"connectionId": "c-1"});
+        let (second, third, _) = tokio::join!(
+            subscribe(&app, one),
+            subscribe(&app, json!({"connectionId": "c-2"})),
+            send(&app, &id, &gone, &secret),
+        );
+        all.extend([second, third]);
+        app.skip(Duration::from_mins(2)).await;
+    }
+    for subscription in &all {
+        let ended = read(&app, subscription).await;
+        assert_eq!(ended["state"], "ended");
+        assert!(ended["endedAt"].as_str() >= ended["createdAt"].as_str());
+    }
+    let told = told_of_the_end(&app);
+    let untold = all.iter().filter(|one| !told.contains(&one["id"]));
+    assert_eq!(untold.count(), 0);
+    assert_eq!(told.len(), all.len(), "each once");
+}
+
+#[tokio::test]
+async fn an_unreadable_subscription_stops_neither_webhooks_nor_lists_for_the_others() {
+    let (mut app, secret) = relay(false).await;
+    let damaged = subscribe(&app, json!({"connectionId": "c-1"})).await;
+    let readable = subscribe(&app, json!({})).await;
+    let damage = "UPDATE subscriptions SET locale = '!' WHERE connection_id = 'c-1'";
+    app.database().execute(damage).await;
+    start(&app, "c-2", StepEnd::Succeeds);
+    let consent = webhook("consent.warning", "e-1", "/consents/k-1");
+    send(&app, "m-1", &consent, &secret).await;
+    app.skip(HOUR).await;
+    assert_eq!(types(&app), ["notice.consent-expiring", "job.success"]);
+    let gone = webhook("user.deleted", "e-2", "");
+    send(&app, "m-2", &gone, &secret).await;
+    app.run_due().await;
+    assert_eq!(told_of_the_end(&app), [readable["id"].clone()]);
+    // it may be repaired, so it has not ended untold
+    let repair = "UPDATE subscriptions SET locale = 'en' WHERE connection_id = 'c-1'";
+    app.database().execute(repair).await;
+    assert_eq!(read(&app, &damaged).await["state"], "active");
+}
+
 #[tokio::test]
 async fn every_verified_message_is_passed_on_byte_for_byte() {
     let (mut app, secret) = relay(true).await;

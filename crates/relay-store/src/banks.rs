@@ -10,7 +10,7 @@ use crate::{Claim, DurationStore, JobStore, StoreError};
 /// finds the bank serving. It also removes a bank for which no job waits any more.
 #[async_trait]
 pub trait BankStore: Send + Sync {
-    /// Claims banks that are due for a look.
+    /// Claims banks that are due for a look. A bank that cannot be read is left out.
     async fn claim_due_banks(&self, claim: Claim) -> Result<Vec<DueBank>, StoreError>;
 
     /// Records the results of bank looks in one transaction, and returns how many jobs this made due. When a bank

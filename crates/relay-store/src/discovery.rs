@@ -2,18 +2,18 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{BasiqId, JobId, LeaseId};
+use relay_domain::{BasiqId, JobId, LeaseId, SubscriptionId};
 
 use crate::{Claim, NewNotice, StoreError};
 
 /// People whose jobs are to be listed, for the discovery worker.
 #[async_trait]
 pub trait DiscoveryStore: Send + Sync {
-    /// Claims due lists, the longest due first.
+    /// Claims due lists, the longest due first. A list that cannot be read is put off.
     async fn claim_due_lists(&self, claim: Claim) -> Result<Vec<DueList>, StoreError>;
 
     /// Records lists in one transaction. Each job that a subscription has not seen becomes a watch, and counts as seen
-    /// from then on. A list whose lease was lost changes nothing.
+    /// from then on. A list whose lease was lost changes nothing. A subscription that cannot be read is left out.
     async fn record_lists(&self, lists: Vec<JobListResult>) -> Result<RecordedLists, StoreError>;
 
     /// Returns when the next list can be claimed, which may be in the past. A claimed list counts from the end of its
@@ -62,8 +62,10 @@ pub enum ListResult {
     Unknown {
         /// Since when.
         since: Timestamp,
-        /// The last notices of the person's subscriptions, which all end. None while the person may still appear.
-        last_notices: Option<Vec<NewNotice>>,
+        /// The subscriptions that end. The person's other subscriptions stay active.
+        ended: Vec<SubscriptionId>,
+        /// The last notices of those that want one.
+        last_notices: Vec<NewNotice>,
     },
 }
 
@@ -87,4 +89,13 @@ pub struct RecordedLists {
     pub notices: u64,
     /// The number of jobs that wait until their client has fewer open watches.
     pub waiting_for_room: u64,
+}
+
+impl RecordedLists {
+    /// Adds the effect of other lists.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.watches += other.watches;
+        self.notices += other.notices;
+        self.waiting_for_room += other.waiting_for_room;
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{BasiqId, CallbackUrl, signing::SignatureHeaders};
+use relay_domain::{BasiqId, CallbackUrl, SubscriptionId, signing::SignatureHeaders};
 
 use crate::{NewNotice, StoreError};
 
@@ -33,14 +33,24 @@ pub struct Hint {
     pub at: Timestamp,
     /// The minimum time between two looks at one job that follow from hints.
     pub interval: Duration,
-    /// Basiq's id of the event. Of several hints with the same id, only the first has notices.
+    /// Basiq's id of the event. Of several hints with the same id, only the first has notices and ends subscriptions.
     pub fact: Option<String>,
     /// The notices that the hint is.
     pub notices: Vec<NewNotice>,
-    /// The person who is gone from Basiq. All subscriptions to the person end.
-    pub removed_user: Option<BasiqId>,
+    /// The person who is gone from Basiq.
+    pub removed_user: Option<RemovedUser>,
     /// The message to pass on, if Basiq's messages are passed on.
     pub forward: Option<ForwardedMessage>,
+}
+
+/// A person who is gone from Basiq. A subscription that began after the hint's notices were made is not among those
+/// that end. Its next list finds the person gone, and ends it with a notice of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedUser {
+    /// The person, by Basiq's id.
+    pub user_id: BasiqId,
+    /// The subscriptions that end, whether or not they want a last notice.
+    pub subscriptions: Vec<SubscriptionId>,
 }
 
 /// A message of Basiq's to pass on as it is.

@@ -60,9 +60,9 @@ pub use self::{
     durations::{DurationSample, DurationStore, DurationsFound},
     erasure::{ErasureCounts, ErasureStore, ErasureSubject},
     follows::{EarlierLook, FollowStore, WatchVersion},
-    hints::{ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject},
+    hints::{ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, RemovedUser},
     host_pauses::{HostPause, HostPauseStore, ManualPause},
-    isolation::{record_attempts, record_looks},
+    isolation::{record_attempts, record_bank_looks, record_lists, record_looks},
     outbox::{
         AbandonedDelivery, AfterAttempt, AttemptResult, DeliverySigner, DueDelivery, HostLimits,
         OutboxStore, WaitLimit,

@@ -28,7 +28,7 @@ pub trait SubscriptionStore: Send + Sync {
         query: &SubscriptionQuery,
     ) -> Result<Vec<SubscriptionDetails>, StoreError>;
 
-    /// Returns the active subscriptions of all clients to a person.
+    /// Returns the active subscriptions of all clients to a person. One that cannot be read is left out.
     async fn subscriptions_to(&self, user_id: &BasiqId) -> Result<Vec<Subscription>, StoreError>;
 
     /// Ends a subscription, and cancels its open watches and its undelivered notices. Returns false if no such

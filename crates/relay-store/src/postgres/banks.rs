@@ -2,12 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{Bank, LeaseId};
+use relay_domain::{Bank, ErrorChain, LeaseId};
+use sqlx::postgres::PgRow;
+use tracing::error;
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
     postgres::{PgSession, PgStore, clock::claim_now, indexes::none},
-    rows::{due_banks, int, millis, time},
+    rows::{due_bank, int, millis, time},
 };
 
 pub(super) const LEASE: &str = concat!(
@@ -97,8 +99,21 @@ async fn claim_due(
         .bind(millis(claim.lease))
         .fetch_all(&mut *connection)
         .await?;
-    let claimed = due_banks(&rows, lease)?;
-    forget_unwaited(connection, claimed, lease).await
+    forget_unwaited(connection, readable(&rows, lease), lease).await
+}
+
+/// Returns the claimed banks. One that cannot be read is left out, and its lease puts it off.
+fn readable(rows: &[PgRow], lease: LeaseId) -> Vec<DueBank> {
+    let mut banks = Vec::with_capacity(rows.len());
+    for row in rows {
+        match due_bank(row, lease) {
+            Ok(bank) => banks.push(bank),
+            Err(failure) => {
+                error!(error = %ErrorChain(&failure), "a bank cannot be read and is put off");
+            }
+        }
+    }
+    banks
 }
 
 /// Deletes the claimed outages that no job waits for, and returns the others.
@@ -116,7 +131,7 @@ async fn forget_unwaited(
         .bind(lease.to_bytes())
         .fetch_all(connection)
         .await?;
-    for unwaited in due_banks(&forgotten, lease)? {
+    for unwaited in readable(&forgotten, lease) {
         claimed.retain(|due| due.bank != unwaited.bank);
     }
     Ok(claimed)

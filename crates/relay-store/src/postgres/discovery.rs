@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::LeaseId;
+use relay_domain::{ErrorChain, LeaseId};
 use sqlx::Row;
+use tracing::error;
 
 use crate::{
     Claim, DiscoveryStore, DueJob, DueList, FoundJob, JobListResult, ListResult, NewWatch,
@@ -20,7 +21,7 @@ use crate::{
         subscription_ends::{self, REST_LISTS},
         subscriptions,
     },
-    rows::{self, IdBytes, int, millis, time},
+    rows::{self, IdBytes, UNREADABLE_RETRY_AFTER, int, millis, millis_later, time},
     rules::{JobHistory, JobOfSubscription, jobs_of_subscriptions, watch_of},
 };
 
@@ -32,6 +33,10 @@ pub(super) const LEASE: &str = concat!(
     " ORDER BY ready_at LIMIT $2 FOR UPDATE SKIP LOCKED)) \
      RETURNING user_id, next_list_at, missing_since"
 );
+
+/// Frees lists that cannot be read, and puts them off.
+pub(super) const PUT_OFF: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, next_list_at = $2 \
+    WHERE user_id = ANY($1)";
 
 pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM due_lists";
 
@@ -60,9 +65,11 @@ pub(super) const LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_unt
     missing_since = NULL, next_list_at = CASE WHEN hinted_at > $3 THEN least(hinted_at, $2) ELSE $2 END \
     WHERE user_id = $1";
 
-/// Keeps the time since which the person is missing if no other one is given.
+/// Keeps the time since which the person is missing if no other one is given. A hint that came after the call began
+/// makes another list follow here too.
 pub(super) const NOT_LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, \
-    missing_since = coalesce($3, missing_since), next_list_at = $2 WHERE user_id = $1";
+    missing_since = coalesce($4, missing_since), \
+    next_list_at = CASE WHEN hinted_at > $3 THEN least(hinted_at, $2) ELSE $2 END WHERE user_id = $1";
 
 /// Watches to register, each with its subscription.
 type FoundWatches = Vec<(NewWatch, IdBytes)>;
@@ -126,9 +133,27 @@ async fn claim_due(
         .bind(int(claim.limit))
         .bind(lease.to_bytes())
         .bind(millis(claim.lease))
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
-    rows.iter().map(|row| rows::due_list(row, lease)).collect()
+    let mut lists = Vec::with_capacity(rows.len());
+    let mut unreadable: Vec<String> = Vec::new();
+    for row in &rows {
+        match rows::due_list(row, lease) {
+            Ok(list) => lists.push(list),
+            Err(failure) => {
+                error!(error = %ErrorChain(&failure), "a list of jobs cannot be read and is put off");
+                unreadable.push(row.try_get("user_id")?);
+            }
+        }
+    }
+    if !unreadable.is_empty() {
+        sqlx::query(PUT_OFF)
+            .bind(unreadable)
+            .bind(millis_later(claim.now, UNREADABLE_RETRY_AFTER))
+            .execute(connection)
+            .await?;
+    }
+    Ok(lists)
 }
 
 /// Records lists. Returns `None` if a client is so close to its cap that its row must be locked exclusively.
@@ -152,12 +177,13 @@ async fn record(
     let mut recorded = see(connection, &new, &of, answers).await?;
     for list in lists {
         if let ListResult::Unknown {
-            last_notices: Some(notices),
+            ended,
+            last_notices,
             ..
         } = &list.result
         {
-            recorded.notices += notices::notify(connection, notices, list.at).await?;
-            subscription_ends::close_all(connection, list.user_id.as_str(), list.at).await?;
+            recorded.notices += notices::notify(connection, last_notices, list.at).await?;
+            subscription_ends::close_each(connection, &list.user_id, ended, list.at).await?;
         }
         finish(connection, list).await?;
     }
@@ -287,18 +313,20 @@ async fn see(
 
 /// Ends the claim of a list and sets the time of the next one.
 async fn finish(connection: &mut PgSession<'_>, list: &JobListResult) -> Result<(), StoreError> {
-    let (statement, at) = match &list.result {
-        ListResult::Listed(_) => (LISTED, Some(list.at.as_millisecond())),
-        ListResult::Failed => (NOT_LISTED, None),
-        ListResult::Unknown { since, .. } => (NOT_LISTED, Some(since.as_millisecond())),
+    let (statement, since) = match &list.result {
+        ListResult::Listed(_) => (LISTED, None),
+        ListResult::Failed => (NOT_LISTED, Some(None)),
+        ListResult::Unknown { since, .. } => (NOT_LISTED, Some(Some(since.as_millisecond()))),
     };
     let user = list.user_id.as_str();
-    sqlx::query(statement)
+    let mut ending = sqlx::query(statement)
         .bind(user)
         .bind(list.next_list_at.as_millisecond())
-        .bind(at)
-        .execute(&mut *connection)
-        .await?;
+        .bind(list.at.as_millisecond());
+    if let Some(since) = since {
+        ending = ending.bind(since);
+    }
+    ending.execute(&mut *connection).await?;
     sqlx::query(REST_LISTS)
         .bind([user].as_slice())
         .execute(connection)

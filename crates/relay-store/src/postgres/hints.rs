@@ -8,7 +8,10 @@ use crate::{
     ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
     postgres::{PgSession, PgStore, erasure, notices, row::plain, subscription_ends},
     rows::{int, millis, millis_earlier},
-    rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
+    rules::{
+        HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, ended_by, fact_key,
+        message_row,
+    },
 };
 
 pub(super) const REMEMBER: &str =
@@ -134,18 +137,15 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
     if erasure::is_erased(connection, hint).await? {
         return Ok(HintOutcome::Erased);
     }
-    if let Some(user) = &hint.removed_user {
+    if let Some(removed) = &hint.removed_user {
         sqlx::query(LOCK_LIST)
-            .bind(user.as_str())
+            .bind(removed.user_id.as_str())
             .execute(&mut *connection)
             .await?;
     }
     let lists = list(connection, hint).await?;
     let jobs = make_due(connection, hint).await?;
-    let notices = notify(connection, hint).await?;
-    if let Some(user) = &hint.removed_user {
-        subscription_ends::close_all(connection, user.as_str(), hint.at).await?;
-    }
+    let notices = tell(connection, hint).await?;
     if let Some(message) = &hint.forward {
         pass_on(connection, message, hint.at).await?;
     }
@@ -183,9 +183,10 @@ async fn list(connection: &mut PgSession<'_>, hint: &Hint) -> Result<bool, Store
     Ok(due.rows_affected() > 0)
 }
 
-/// Queues the notices of a hint, unless an earlier hint reported the same fact.
-async fn notify(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, StoreError> {
-    if hint.notices.is_empty() {
+/// Queues the notices of a hint and ends the subscriptions to a person who is gone, unless an earlier hint reported the
+/// same fact.
+async fn tell(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, StoreError> {
+    if hint.notices.is_empty() && ended_by(hint).is_empty() {
         return Ok(0);
     }
     if let Some(fact) = &hint.fact {
@@ -198,7 +199,12 @@ async fn notify(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, Stor
             return Ok(0);
         }
     }
-    notices::notify(connection, &hint.notices, hint.at).await
+    let notices = notices::notify(connection, &hint.notices, hint.at).await?;
+    if let Some(removed) = &hint.removed_user {
+        let (user, ended) = (&removed.user_id, &removed.subscriptions);
+        subscription_ends::close_each(connection, user, ended, hint.at).await?;
+    }
+    Ok(notices)
 }
 
 /// Queues a message of Basiq's.

@@ -1,24 +1,22 @@
 //! How subscriptions end: by their clients, by a callback that is gone, or because the person is gone.
 
 use jiff::Timestamp;
-use relay_domain::ClientId;
+use relay_domain::{BasiqId, ClientId, SubscriptionId};
 
 use crate::{
     StoreError,
-    postgres::{PgSession, indexes::none, watches},
-    rows::IdBytes,
+    postgres::{PgSession, indexes::none, row::columns, watches},
+    rows::{IdBytes, time},
 };
 
 /// Locks the list of a subscription's person, which is locked before the subscription.
 pub(super) const LOCK_LIST: &str = "SELECT 1 FROM due_lists WHERE user_id = \
     (SELECT s.user_id FROM subscriptions s WHERE s.subscription_id = $1) FOR UPDATE";
 
-/// `+ 0` keeps PostgreSQL from searching all active subscriptions.
-pub(super) const END: &str = "UPDATE subscriptions SET ended_at = $2 \
-    WHERE subscription_id = $1 AND ended_at + 0 IS NULL RETURNING user_id";
-
-pub(super) const CLOSE_ALL: &str =
-    "UPDATE subscriptions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL";
+/// Ends subscriptions. Clocks may differ, or be set back, and yet no end is before its beginning. `+ 0` keeps PostgreSQL
+/// from searching all active subscriptions.
+pub(super) const END: &str = "UPDATE subscriptions SET ended_at = greatest($2, created_at) \
+    WHERE subscription_id = ANY($1) AND ended_at + 0 IS NULL RETURNING user_id, ended_at";
 
 /// Ends the lists of people without an active subscription. The result of a list that is being read is dropped.
 pub(super) const REST_LISTS: &str = concat!(
@@ -64,8 +62,9 @@ pub(super) async fn end(
         .await?;
     let (watches, jobs): (Vec<_>, Vec<_>) = open.into_iter().unzip();
     watches::lock_jobs(connection, &jobs).await?;
-    close(connection, subscription, now).await?;
-    cancel_watches(connection, subscription, &watches, now).await?;
+    // a watch that was cancelled with its subscription has the same time
+    let ended_at = close(connection, subscription, now).await?.unwrap_or(now);
+    cancel_watches(connection, subscription, &watches, ended_at).await?;
     sqlx::query(watches::CANCEL_EVENTS)
         .bind([subscription].as_slice())
         .bind(now.as_millisecond())
@@ -121,38 +120,40 @@ pub(super) async fn end_all(
     Ok(())
 }
 
-/// Marks a subscription as ended, if it is active.
+/// Marks a subscription as ended, if it is active. Returns when it ended.
 async fn close(
     connection: &mut PgSession<'_>,
     subscription: IdBytes,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let user: Option<String> = sqlx::query_scalar(END)
-        .bind(subscription)
+) -> Result<Option<Timestamp>, StoreError> {
+    let ended: Option<(String, i64)> = sqlx::query_as(END)
+        .bind([subscription].as_slice())
         .bind(now.as_millisecond())
         .fetch_optional(&mut *connection)
         .await?;
+    let (user, ended_at) = ended.unzip();
     sqlx::query(REST_LISTS)
         .bind(user.as_slice())
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(time(ended_at))
 }
 
-/// Ends all subscriptions to a person who is gone, and leaves their watches and notices as they are. The caller has
-/// locked the person's list.
-pub(super) async fn close_all(
+/// Ends subscriptions to a person who is gone, and leaves their watches and notices as they are. The caller has locked
+/// the person's list.
+pub(super) async fn close_each(
     connection: &mut PgSession<'_>,
-    user_id: &str,
+    user_id: &BasiqId,
+    subscriptions: &[SubscriptionId],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(CLOSE_ALL)
-        .bind(user_id)
+    sqlx::query(END)
+        .bind(columns(subscriptions, |id| id.to_bytes()))
         .bind(now.as_millisecond())
         .execute(&mut *connection)
         .await?;
     sqlx::query(REST_LISTS)
-        .bind([user_id].as_slice())
+        .bind([user_id.as_str()].as_slice())
         .execute(connection)
         .await?;
     Ok(())

@@ -20,7 +20,7 @@ pub(super) use self::{
     activity::activity_row,
     attempts::{StoredAttempt, attempts},
     audit::audit_entry,
-    banks::due_banks,
+    banks::due_bank,
     callback_auth::{SealedAuthChange, seal_change},
     census::{census, troubles},
     clients::{ClientSecrets, client, resealed, secrets},
@@ -35,7 +35,7 @@ pub(super) use self::{
         time,
     },
     sources::{EventKind, source},
-    subscriptions::{due_list, subscription, subscription_details},
+    subscriptions::{due_list, readable_subscriptions, subscription_details},
 };
 
 /// How long a row that cannot be read is put off.

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use jiff::Timestamp;
-use relay_domain::{AuditId, EventId, WatchId};
+use relay_domain::{AuditId, EventId, SubscriptionId, WatchId};
 use serde::de::DeserializeOwned;
 
 use crate::StoreError;
@@ -173,6 +173,7 @@ impl<'r> ColumnReader<'r> {
         match self.key {
             "watch_id" => Some(WatchId::from(id).to_string()),
             "event_id" => Some(EventId::from(id).to_string()),
+            "subscription_id" => Some(SubscriptionId::from(id).to_string()),
             "audit_id" => Some(AuditId::from(id).to_string()),
             _ => None,
         }

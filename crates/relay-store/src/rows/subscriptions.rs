@@ -1,9 +1,10 @@
 //! Reads subscriptions from rows.
 
 use relay_domain::{
-    CallbackUrl, ClientId, EventFilter, LeaseId, Locale, NoticeFilter, Subscription,
+    CallbackUrl, ClientId, ErrorChain, EventFilter, LeaseId, Locale, NoticeFilter, Subscription,
     SubscriptionRequest, SubscriptionState,
 };
+use tracing::error;
 
 use crate::{
     DueList, StoreError, SubscriptionDetails,
@@ -34,6 +35,24 @@ pub(crate) fn subscription(row: &dyn AnyRow) -> Result<Subscription, StoreError>
         created_at: cells.time("created_at")?,
         ended_at,
     })
+}
+
+/// Reads the subscriptions that can be read. `note` gets the failure of each other one.
+pub(crate) fn readable_subscriptions<R: AnyRow>(
+    rows: &[R],
+    note: impl Fn(&StoreError),
+) -> Vec<Subscription> {
+    let mut readable = Vec::with_capacity(rows.len());
+    for row in rows {
+        match subscription(row) {
+            Ok(subscription) => readable.push(subscription),
+            Err(failure) => {
+                note(&failure);
+                error!(error = %ErrorChain(&failure), "a subscription cannot be read and is left out");
+            }
+        }
+    }
+    readable
 }
 
 /// Reads a claimed list of a person's jobs.

@@ -1,8 +1,10 @@
-//! Finds out which jobs a hint is about.
+//! Finds out which jobs a hint is about, and which subscriptions it ends.
 
 use std::time::Duration;
 
-use crate::HintSubject;
+use relay_domain::SubscriptionId;
+
+use crate::{Hint, HintSubject};
 
 /// The maximum number of jobs that one hint makes due. A connection has one or two jobs, a user a few.
 pub(crate) const MOST_HINTED_JOBS: usize = 500;
@@ -17,6 +19,14 @@ pub(crate) const LIST_INTERVAL: Duration = Duration::from_secs(10);
 /// Returns the key under which a fact of Basiq's is remembered among the hints.
 pub(crate) fn fact_key(fact: &str) -> String {
     format!("fact {fact}")
+}
+
+/// Returns the subscriptions that a hint ends.
+pub(crate) fn ended_by(hint: &Hint) -> &[SubscriptionId] {
+    match &hint.removed_user {
+        Some(removed) => &removed.subscriptions,
+        None => &[],
+    }
 }
 
 /// The statements that find watched jobs by an id of Basiq's.

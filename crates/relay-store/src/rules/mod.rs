@@ -36,7 +36,7 @@ pub(super) use self::{
         ErasedIds, ErasedKey, ErasureKey, connection_in_notice, connection_key, erased_at,
         keys_of_hint, keys_of_look, messages_to_erase,
     },
-    hints::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key},
+    hints::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, ended_by, fact_key},
     hosts::{
         DOUBLINGS, FAILURES, PAUSE, given_up, is_failing, log_pause, log_recovery, recovered,
         source_id,

@@ -2,15 +2,18 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{Bank, LeaseId};
+use relay_domain::{Bank, ErrorChain, LeaseId};
 use rusqlite::{Connection, params};
+use tracing::error;
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    rows::{due_banks, int, millis_later},
+    rows::{UNREADABLE_RETRY_AFTER, due_bank, int, millis_later},
     sqlite::{
         SqliteStore,
-        statement::{execute, fetch_all},
+        file_health::FileHealth,
+        statement::{execute, fetch_optional, scalars},
+        undamaged_claims::DueRows,
     },
 };
 
@@ -19,10 +22,28 @@ pub(super) const FORGET_UNWAITED: &str = "DELETE FROM outages WHERE ready_at <= 
     AND NOT EXISTS (SELECT 1 FROM due_jobs j WHERE j.waits_for = outages.institution_id \
         AND j.waits_for_method = outages.method)";
 
-pub(super) const LEASE: &str = "UPDATE outages SET lease_id = ?3, lease_until = ?4 \
-    WHERE (institution_id, method) IN (SELECT institution_id, method FROM outages \
-        WHERE ready_at <= ?1 ORDER BY ready_at LIMIT ?2) \
-    RETURNING institution_id, method";
+pub(super) const DUE: &str =
+    "SELECT rowid FROM outages WHERE ready_at <= ?1 ORDER BY ready_at LIMIT ?2";
+
+/// Finds the due banks from the other end of the index.
+pub(super) const LATEST_DUE: &str =
+    "SELECT rowid FROM outages WHERE ready_at <= ?1 ORDER BY ready_at DESC LIMIT ?2";
+
+pub(super) const CLAIMED: &str = "SELECT institution_id, method FROM outages WHERE rowid = ?1";
+
+pub(super) const LEASE: &str =
+    "UPDATE outages SET lease_id = ?2, lease_until = ?3 WHERE rowid = ?1";
+
+pub(super) const PUT_OFF: &str = "UPDATE outages SET lease_id = NULL, lease_until = NULL, next_look_at = ?2 \
+    WHERE rowid = ?1";
+
+/// How due banks are claimed from a damaged file.
+const DUE_BANKS: DueRows<i64, DueBank> = DueRows {
+    due: [DUE, LATEST_DUE],
+    put_off: PUT_OFF,
+    take,
+    skipped: |rows| &mut rows.banks,
+};
 
 pub(super) const LOOK_AGAIN: &str = "UPDATE outages SET next_look_at = ?4, lease_id = NULL, \
     lease_until = NULL WHERE institution_id = ?1 AND method = ?2 AND lease_id = ?3";
@@ -47,8 +68,12 @@ const IS_OUT: &str =
 #[async_trait]
 impl BankStore for SqliteStore {
     async fn claim_due_banks(&self, claim: Claim) -> Result<Vec<DueBank>, StoreError> {
-        self.write(move |connection| claim_due(connection, claim))
-            .await
+        let health = self.0.health.clone();
+        let claimed = self.write(move |connection| claim_due(connection, claim, &health));
+        match claimed.await {
+            Err(failure) if failure.is_damage() => self.claim_undamaged(&DUE_BANKS, claim).await,
+            claimed => claimed,
+        }
     }
 
     async fn record_bank_looks(&self, looks: Vec<BankLook>) -> Result<u64, StoreError> {
@@ -70,24 +95,49 @@ impl BankStore for SqliteStore {
     }
 }
 
-fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueBank>, StoreError> {
+fn claim_due(
+    connection: &Connection,
+    claim: Claim,
+    health: &FileHealth,
+) -> Result<Vec<DueBank>, StoreError> {
     execute(
         connection,
         FORGET_UNWAITED,
         params![claim.now.as_millisecond()],
     )?;
+    let values = params![claim.now.as_millisecond(), int(claim.limit)];
+    let due: Vec<i64> = scalars(connection, DUE, values)?;
+    take(connection, &due, claim, health)
+}
+
+/// Claims these banks. Puts off those that cannot be read.
+fn take(
+    connection: &Connection,
+    due: &[i64],
+    claim: Claim,
+    health: &FileHealth,
+) -> Result<Vec<DueBank>, StoreError> {
     let lease = LeaseId::new(claim.now);
-    let rows = fetch_all(
-        connection,
-        LEASE,
-        params![
-            claim.now.as_millisecond(),
-            int(claim.limit),
-            lease.to_bytes(),
-            millis_later(claim.now, claim.lease)
-        ],
-    )?;
-    due_banks(&rows, lease)
+    let until = millis_later(claim.now, claim.lease);
+    let mut banks = Vec::with_capacity(due.len());
+    for number in due {
+        let Some(row) = fetch_optional(connection, CLAIMED, (number,))? else {
+            continue;
+        };
+        match due_bank(&row, lease) {
+            Ok(bank) => {
+                execute(connection, LEASE, (number, lease.to_bytes(), until))?;
+                banks.push(bank);
+            }
+            Err(failure) => {
+                health.note(&failure);
+                error!(error = %ErrorChain(&failure), "a bank cannot be read and is put off");
+                let until = millis_later(claim.now, UNREADABLE_RETRY_AFTER);
+                execute(connection, PUT_OFF, (number, until))?;
+            }
+        }
+    }
+    Ok(banks)
 }
 
 fn record(connection: &Connection, looks: Vec<BankLook>) -> Result<u64, StoreError> {

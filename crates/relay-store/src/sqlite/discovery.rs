@@ -2,28 +2,52 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::LeaseId;
+use relay_domain::{ErrorChain, LeaseId};
 use rusqlite::{Connection, params};
+use tracing::error;
 
 use crate::{
     Claim, DiscoveryStore, DueJob, DueList, FoundJob, JobListResult, ListResult, NewJobs, NewWatch,
     RecordedLists, Registration, StoreError,
     dispatch::NewWorkClaim,
-    rows::{self, IdBytes, int, millis_later},
+    rows::{self, IdBytes, UNREADABLE_RETRY_AFTER, int, millis_later},
     rules::{JobHistory, JobOfSubscription, jobs_of_subscriptions, watch_of},
     sqlite::{
-        SqliteStore, notices,
+        SqliteStore,
+        file_health::FileHealth,
+        notices,
         registration::register,
-        statement::{execute, execute_each, fetch_all, fetch_optional, scalar},
+        statement::{execute, execute_each, fetch_optional, scalar, scalars},
         subscription_ends::{self, REST_LIST},
         subscriptions,
+        undamaged_claims::DueRows,
     },
 };
 
-pub(super) const DUE: &str = "SELECT user_id, next_list_at, missing_since FROM due_lists \
-    WHERE ready_at <= ?1 ORDER BY ready_at LIMIT ?2";
+/// Finds the due lists. The keys are bytes, so that a damaged text is one too.
+pub(super) const DUE: &str = "SELECT CAST(user_id AS BLOB) FROM due_lists WHERE ready_at <= ?1 \
+    ORDER BY ready_at LIMIT ?2";
 
-const LEASE: &str = "UPDATE due_lists SET lease_id = ?2, lease_until = ?3 WHERE user_id = ?1";
+/// Finds the due lists from the other end of the index.
+pub(super) const LATEST_DUE: &str = "SELECT CAST(user_id AS BLOB) FROM due_lists WHERE ready_at <= ?1 \
+    ORDER BY ready_at DESC LIMIT ?2";
+
+pub(super) const CLAIMED: &str =
+    "SELECT user_id, next_list_at, missing_since FROM due_lists WHERE user_id = CAST(?1 AS TEXT)";
+
+pub(super) const LEASE: &str =
+    "UPDATE due_lists SET lease_id = ?2, lease_until = ?3 WHERE user_id = CAST(?1 AS TEXT)";
+
+pub(super) const PUT_OFF: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, next_list_at = ?2 \
+    WHERE user_id = CAST(?1 AS TEXT)";
+
+/// How due lists are claimed from a damaged file.
+pub(super) const DUE_LISTS: DueRows<Vec<u8>, DueList> = DueRows {
+    due: [DUE, LATEST_DUE],
+    put_off: PUT_OFF,
+    take,
+    skipped: |rows| &mut rows.lists,
+};
 
 pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM due_lists";
 
@@ -44,21 +68,26 @@ const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) VALU
 const LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, listed_at = ?3, \
     missing_since = NULL, next_list_at = iif(hinted_at > ?3, min(hinted_at, ?2), ?2) WHERE user_id = ?1";
 
-const NOT_LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, \
-    missing_since = ?3, next_list_at = ?2 WHERE user_id = ?1";
+/// A hint that came after the call began makes another list follow here too.
+const NOT_LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, missing_since = ?3, \
+    next_list_at = iif(hinted_at > ?4, min(hinted_at, ?2), ?2) WHERE user_id = ?1";
 
 const MISSING: &str = "SELECT missing_since FROM due_lists WHERE user_id = ?1";
 
 #[async_trait]
 impl DiscoveryStore for SqliteStore {
     async fn claim_due_lists(&self, claim: Claim) -> Result<Vec<DueList>, StoreError> {
-        self.write(move |connection| claim_due(connection, claim))
-            .await
+        let health = self.0.health.clone();
+        let claimed = self.write(move |connection| claim_due(connection, claim, &health));
+        match claimed.await {
+            Err(failure) if failure.is_damage() => self.claim_undamaged(&DUE_LISTS, claim).await,
+            claimed => claimed,
+        }
     }
 
     async fn record_lists(&self, lists: Vec<JobListResult>) -> Result<RecordedLists, StoreError> {
-        let dispatch = self.0.new_jobs.clone();
-        let recorded = self.write(move |connection| record(connection, &lists, &dispatch));
+        let (dispatch, health) = (self.0.new_jobs.clone(), self.0.health.clone());
+        let recorded = self.write(move |connection| record(connection, &lists, &dispatch, &health));
         let (recorded, claim) = recorded.await?;
         if let Some(claim) = claim {
             claim.send();
@@ -74,20 +103,44 @@ impl DiscoveryStore for SqliteStore {
     }
 }
 
-fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueList>, StoreError> {
-    let lease = LeaseId::new(claim.now);
+fn claim_due(
+    connection: &Connection,
+    claim: Claim,
+    health: &FileHealth,
+) -> Result<Vec<DueList>, StoreError> {
     let values = params![claim.now.as_millisecond(), int(claim.limit)];
-    let due = fetch_all(connection, DUE, values)?;
-    let due: Vec<DueList> = due
-        .iter()
-        .map(|row| rows::due_list(row, lease))
-        .collect::<Result<_, _>>()?;
+    let due: Vec<Vec<u8>> = scalars(connection, DUE, values)?;
+    take(connection, &due, claim, health)
+}
+
+/// Claims these lists. Puts off those that cannot be read.
+fn take(
+    connection: &Connection,
+    due: &[Vec<u8>],
+    claim: Claim,
+    health: &FileHealth,
+) -> Result<Vec<DueList>, StoreError> {
+    let lease = LeaseId::new(claim.now);
     let until = millis_later(claim.now, claim.lease);
-    let leases = due
-        .iter()
-        .map(|list| (list.user_id.as_str(), lease.to_bytes(), until));
-    execute_each(connection, LEASE, leases)?;
-    Ok(due)
+    let mut lists = Vec::with_capacity(due.len());
+    for user in due {
+        let Some(row) = fetch_optional(connection, CLAIMED, (user,))? else {
+            continue;
+        };
+        match rows::due_list(&row, lease) {
+            Ok(list) => {
+                execute(connection, LEASE, (user, lease.to_bytes(), until))?;
+                lists.push(list);
+            }
+            Err(failure) => {
+                health.note(&failure);
+                error!(error = %ErrorChain(&failure), "a list of jobs cannot be read and is put off");
+                let until = millis_later(claim.now, UNREADABLE_RETRY_AFTER);
+                execute(connection, PUT_OFF, (user, until))?;
+            }
+        }
+    }
+    Ok(lists)
 }
 
 /// Records lists. Returns their effect, and the new jobs that were claimed at once.
@@ -95,6 +148,7 @@ fn record(
     connection: &Connection,
     lists: &[JobListResult],
     dispatch: &NewJobs,
+    health: &FileHealth,
 ) -> Result<(RecordedLists, Option<NewWorkClaim<DueJob>>), StoreError> {
     let mut recorded = RecordedLists::default();
     let mut found: Vec<(NewWatch, IdBytes)> = Vec::new();
@@ -104,13 +158,17 @@ fn record(
             continue;
         }
         match &list.result {
-            ListResult::Listed(jobs) => found.extend(new_watches(connection, list, jobs)?),
+            ListResult::Listed(jobs) => {
+                found.extend(new_watches(connection, list, jobs, health)?);
+            }
             ListResult::Failed => {}
-            ListResult::Unknown { last_notices, .. } => {
-                if let Some(notices) = last_notices {
-                    recorded.notices += notices::notify(connection, notices, list.at)?;
-                    subscription_ends::close_all(connection, list.user_id.as_str(), list.at)?;
-                }
+            ListResult::Unknown {
+                ended,
+                last_notices,
+                ..
+            } => {
+                recorded.notices += notices::notify(connection, last_notices, list.at)?;
+                subscription_ends::close_each(connection, ended, list.at)?;
             }
         }
         finish(connection, list)?;
@@ -125,8 +183,9 @@ fn new_watches(
     connection: &Connection,
     list: &JobListResult,
     jobs: &[FoundJob],
+    health: &FileHealth,
 ) -> Result<Vec<(NewWatch, IdBytes)>, StoreError> {
-    let active = subscriptions::active(connection, list.user_id.as_str())?;
+    let active = subscriptions::active(connection, list.user_id.as_str(), health)?;
     let mut new = Vec::new();
     for found in jobs_of_subscriptions(&active, jobs) {
         let history = history(connection, &found)?;
@@ -194,16 +253,18 @@ fn register_found(
 /// Ends the claim of a list and sets the time of the next one.
 fn finish(connection: &Connection, list: &JobListResult) -> Result<(), StoreError> {
     let (user, next) = (list.user_id.as_str(), list.next_list_at.as_millisecond());
+    let at = list.at.as_millisecond();
     match &list.result {
         ListResult::Listed(_) => {
-            execute(connection, LISTED, (user, next, list.at.as_millisecond()))?;
+            execute(connection, LISTED, (user, next, at))?;
         }
         ListResult::Failed => {
             let since: Option<Option<i64>> = scalar(connection, MISSING, (user,))?;
-            execute(connection, NOT_LISTED, (user, next, since.flatten()))?;
+            execute(connection, NOT_LISTED, (user, next, since.flatten(), at))?;
         }
         ListResult::Unknown { since, .. } => {
-            execute(connection, NOT_LISTED, (user, next, since.as_millisecond()))?;
+            let since = since.as_millisecond();
+            execute(connection, NOT_LISTED, (user, next, since, at))?;
         }
     }
     execute(connection, REST_LIST, (user,))?;

@@ -12,8 +12,8 @@ use tracing::error;
 
 use crate::{StoreError, rows::IdBytes, sqlite::file_identity::OpenedFiles};
 
-/// The maximum number of rows that are skipped because of damage, for jobs and for deliveries.
-const MAX_SKIPPED: usize = 100_000;
+/// The maximum number of rows of one kind that are skipped because of damage.
+pub(super) const MAX_SKIPPED: usize = 100_000;
 
 /// The known faults of the file. Clones share them, and none is forgotten until the store is opened again.
 #[derive(Debug, Clone)]
@@ -36,6 +36,10 @@ pub(super) struct SkippedRows {
     pub(super) jobs: HashSet<i64>,
     /// Watches whose events in the outbox are skipped.
     pub(super) events_of: HashSet<IdBytes>,
+    /// People whose lists are skipped, as bytes.
+    pub(super) lists: HashSet<Vec<u8>>,
+    /// Numbers of the rows of banks.
+    pub(super) banks: HashSet<i64>,
 }
 
 impl FileHealth {

@@ -8,7 +8,10 @@ use rusqlite::{Connection, params};
 use crate::{
     ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
     rows::{int, millis, millis_earlier},
-    rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
+    rules::{
+        HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, ended_by, fact_key,
+        message_row,
+    },
     sqlite::{
         SqliteStore, erasure, notices,
         row::json_list,
@@ -120,8 +123,7 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
         return Ok(HintOutcome::Erased);
     }
     let lists = list(connection, hint)?;
-    let notices = notify(connection, hint)?;
-    end_subscriptions(connection, hint)?;
+    let notices = tell(connection, hint)?;
     if let Some(message) = &hint.forward {
         pass_on(connection, message, hint.at)?;
     }
@@ -152,9 +154,11 @@ fn list(connection: &Connection, hint: &Hint) -> Result<bool, StoreError> {
     Ok(execute(connection, DUE_LIST, values)? > 0)
 }
 
-/// Queues the notices of a hint, unless an earlier hint reported the same fact.
-fn notify(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
-    if hint.notices.is_empty() {
+/// Queues the notices of a hint and ends the subscriptions to a person who is gone, unless an earlier hint reported the
+/// same fact.
+fn tell(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
+    let ended = ended_by(hint);
+    if hint.notices.is_empty() && ended.is_empty() {
         return Ok(0);
     }
     if let Some(fact) = &hint.fact {
@@ -163,15 +167,9 @@ fn notify(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
             return Ok(0);
         }
     }
-    notices::notify(connection, &hint.notices, hint.at)
-}
-
-/// Ends the subscriptions to a person who is gone.
-fn end_subscriptions(connection: &Connection, hint: &Hint) -> Result<(), StoreError> {
-    match &hint.removed_user {
-        Some(user) => subscription_ends::close_all(connection, user.as_str(), hint.at),
-        None => Ok(()),
-    }
+    let notices = notices::notify(connection, &hint.notices, hint.at)?;
+    subscription_ends::close_each(connection, ended, hint.at)?;
+    Ok(notices)
 }
 
 /// Queues a message of Basiq's.

@@ -35,6 +35,7 @@ mod salvage;
 mod statement;
 mod subscription_ends;
 mod subscriptions;
+mod undamaged_claims;
 mod undamaged_deliveries;
 mod undamaged_jobs;
 mod upkeep;

@@ -1,23 +1,21 @@
 //! How subscriptions end: by their clients, by a callback that is gone, or because the person is gone.
 
 use jiff::Timestamp;
-use relay_domain::{ClientId, WatchId};
+use relay_domain::{ClientId, SubscriptionId, WatchId};
 use rusqlite::Connection;
 
 use crate::{
     StoreError,
-    rows::IdBytes,
+    rows::{IdBytes, time},
     sqlite::{
         statement::{execute, scalar, scalars},
         watches,
     },
 };
 
-const END: &str =
-    "UPDATE subscriptions SET ended_at = ?2 WHERE subscription_id = ?1 AND ended_at IS NULL";
-
-pub(super) const CLOSE_ALL: &str =
-    "UPDATE subscriptions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL";
+/// Ends a subscription. Clocks may differ, or be set back, and yet no end is before its beginning.
+pub(super) const END: &str = "UPDATE subscriptions SET ended_at = max(?2, created_at) \
+    WHERE subscription_id = ?1 AND ended_at IS NULL RETURNING ended_at";
 
 /// Ends the lists of a person without an active subscription. The result of a list that is being read is dropped.
 pub(super) const REST_LIST: &str = "DELETE FROM due_lists WHERE user_id = ?1 AND NOT EXISTS \
@@ -51,10 +49,11 @@ pub(super) fn end(
     subscription: IdBytes,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    close(connection, subscription, now)?;
+    let ended_at = close(connection, subscription, now)?.unwrap_or(now);
     let open: Vec<IdBytes> = scalars(connection, OPEN_WATCHES, (subscription,))?;
     for watch in &open {
-        watches::cancel(connection, WatchId::from(*watch), now)?;
+        // a watch that was cancelled with its subscription has the same time
+        watches::cancel(connection, WatchId::from(*watch), ended_at)?;
         execute(connection, FORGET_JOB, (watch, subscription))?;
     }
     if !open.is_empty() {
@@ -82,22 +81,28 @@ pub(super) fn end_all(
         .try_for_each(|subscription| end(connection, subscription, now))
 }
 
-/// Marks a subscription as ended, if it is active.
-fn close(connection: &Connection, subscription: IdBytes, now: Timestamp) -> Result<(), StoreError> {
-    if execute(connection, END, (subscription, now.as_millisecond()))? > 0 {
+/// Marks a subscription as ended, if it is active. Returns when it ended.
+fn close(
+    connection: &Connection,
+    subscription: IdBytes,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let ended_at = scalar(connection, END, (subscription, now.as_millisecond()))?;
+    if ended_at.is_some() {
         let user: Option<String> = scalar(connection, USER, (subscription,))?;
         execute(connection, REST_LIST, (user,))?;
     }
-    Ok(())
+    Ok(time(ended_at))
 }
 
-/// Ends all subscriptions to a person who is gone, and leaves their watches and notices as they are.
-pub(super) fn close_all(
+/// Ends subscriptions to a person who is gone, and leaves their watches and notices as they are.
+pub(super) fn close_each(
     connection: &Connection,
-    user_id: &str,
+    subscriptions: &[SubscriptionId],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    execute(connection, CLOSE_ALL, (user_id, now.as_millisecond()))?;
-    execute(connection, REST_LIST, (user_id,))?;
+    for subscription in subscriptions {
+        close(connection, subscription.to_bytes(), now)?;
+    }
     Ok(())
 }

@@ -14,8 +14,11 @@ use crate::{
     rules::SubscriptionRow,
     sqlite::{
         SqliteStore,
+        file_health::FileHealth,
+        salvage::readable,
         statement::{OwnedRow, execute, fetch_all, fetch_optional, scalar},
         subscription_ends::end,
+        undamaged_deliveries::skip_damage,
     },
 };
 
@@ -52,6 +55,21 @@ pub(super) const ACTIVE: &str = concat!(
     columns!(),
     " FROM subscriptions s CROSS JOIN clients c ON c.client_id = s.client_id \
      WHERE s.user_id = ?1 AND s.ended_at IS NULL AND c.revoked_at IS NULL"
+);
+
+/// Finds the rows of the active subscriptions to a person by the index alone.
+pub(super) const ACTIVE_ROWS: &str = "SELECT rowid FROM subscriptions WHERE user_id = ?1 AND ended_at IS NULL \
+    ORDER BY client_id, callback_url";
+
+/// Finds these rows from the other end of the index.
+pub(super) const LATEST_ACTIVE_ROWS: &str = "SELECT rowid FROM subscriptions WHERE user_id = ?1 \
+    AND ended_at IS NULL ORDER BY client_id DESC, callback_url DESC";
+
+pub(super) const ACTIVE_ROW: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM subscriptions s CROSS JOIN clients c ON c.client_id = s.client_id \
+     WHERE s.rowid = ?1 AND c.revoked_at IS NULL"
 );
 
 pub(super) const SAME: &str = "SELECT subscription_id FROM subscriptions WHERE user_id = ?1 \
@@ -106,11 +124,18 @@ impl SubscriptionStore for SqliteStore {
     }
 
     async fn subscriptions_to(&self, user_id: &BasiqId) -> Result<Vec<Subscription>, StoreError> {
-        let user_id = user_id.clone();
-        self.0
-            .reader
-            .read(move |connection| active(connection, user_id.as_str()))
-            .await
+        let (user, health) = (user_id.clone(), self.0.health.clone());
+        let reader = &self.0.reader;
+        let found = reader.read(move |connection| active(connection, user.as_str(), &health));
+        match found.await {
+            Err(failure) if failure.is_damage() => {
+                let (user, health) = (user_id.clone(), self.0.health.clone());
+                reader
+                    .read(move |connection| undamaged(connection, user.as_str(), &health))
+                    .await
+            }
+            found => found,
+        }
     }
 
     async fn end_subscription(
@@ -155,13 +180,34 @@ pub(super) fn list(query: &SubscriptionQuery) -> QueryBuilder<Sqlite> {
     statement
 }
 
-/// Returns the active subscriptions to a person.
+/// Returns the active subscriptions to a person. Leaves out those that cannot be read.
 pub(super) fn active(
     connection: &Connection,
     user_id: &str,
+    health: &FileHealth,
 ) -> Result<Vec<Subscription>, StoreError> {
     let rows = fetch_all(connection, ACTIVE, (user_id,))?;
-    rows.iter().map(|row| rows::subscription(row)).collect()
+    Ok(rows::readable_subscriptions(&rows, |failure| {
+        health.note(failure);
+    }))
+}
+
+/// Returns the active subscriptions to a person in a damaged file. Leaves out those on damaged pages.
+fn undamaged(
+    connection: &Connection,
+    user_id: &str,
+    health: &FileHealth,
+) -> Result<Vec<Subscription>, StoreError> {
+    let statements = [ACTIVE_ROWS, LATEST_ACTIVE_ROWS];
+    let found: Vec<i64> = readable(connection, statements, (user_id,))?;
+    let mut rows = Vec::with_capacity(found.len());
+    for number in found {
+        let row = fetch_optional(connection, ACTIVE_ROW, (number,)).map_err(StoreError::from);
+        rows.extend(skip_damage(row)?);
+    }
+    Ok(rows::readable_subscriptions(&rows, |failure| {
+        health.note(failure);
+    }))
 }
 
 fn subscribe(

@@ -26,7 +26,7 @@ fn waits(job: &DueJob, name: &str, now: Timestamp) -> Look {
     look
 }
 
-async fn job_waits(fixture: &Fixture, job: &str, name: &str) {
+pub(super) async fn job_waits(fixture: &Fixture, job: &str, name: &str) {
     fixture.watch(job, at(0)).await;
     let job = fixture.claim_one(at(0)).await;
     assert!(!job.bank_is_back);

@@ -20,6 +20,8 @@ mod hosts;
 mod outbox;
 mod overlaps;
 mod properties;
+mod removals;
 pub(super) mod subscriptions;
+mod unreadable;
 mod upkeep;
 mod watches;

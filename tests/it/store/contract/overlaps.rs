@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use relay_domain::WatchState;
-use relay_store::{ErasureSubject, FoundJob, Registration};
+use relay_store::{ErasureSubject, FoundJob, Registration, RemovedUser};
 
 use crate::store::contract::subscriptions::{
     HOOK, find, found, hint, list, new_subscription, subscribe,
@@ -149,10 +149,13 @@ async fn a_job_is_taken_over_although_its_cancelled_watch_is_deleted() {
 #[tokio::test]
 async fn a_watch_that_the_client_cancelled_after_its_subscription_ended_stays_known() {
     let fixture = Fixture::new().await;
-    subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    let ended = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
     assert_eq!(list(&fixture, job(), at(1)).await, 1);
     let mut gone = hint("m-1", at(2));
-    gone.removed_user = "u-1".parse().ok();
+    gone.removed_user = Some(RemovedUser {
+        user_id: "u-1".parse().unwrap(),
+        subscriptions: vec![ended.subscription.id],
+    });
     fixture.store.take_hint(gone).await.unwrap();
     let watch = fixture.watches_of("j-1").await.remove(0).watch;
     let cancelled = fixture

@@ -11,7 +11,8 @@ use relay_domain::{
 use relay_store::{
     AfterAttempt, DeliveryQuery, DeliverySigner, DueDelivery, DueList, ForwardedMessage, FoundJob,
     Hint, HintOutcome, HintSubject, JobListResult, ListResult, NewNotice, NewSubscription,
-    RecordedLists, Redelivery, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
+    RecordedLists, Redelivery, RemovedUser, SubscriptionDetails, SubscriptionQuery,
+    SubscriptionResult,
 };
 
 use crate::store::support::{Fixture, add_client, at, claim, new_watch};
@@ -57,7 +58,7 @@ pub(super) async fn find(fixture: &Fixture, id: SubscriptionId) -> SubscriptionD
     found.await.unwrap().unwrap()
 }
 
-async fn claim_lists(fixture: &Fixture, now: Timestamp) -> Vec<DueList> {
+pub(super) async fn claim_lists(fixture: &Fixture, now: Timestamp) -> Vec<DueList> {
     fixture.store.claim_due_lists(claim(now)).await.unwrap()
 }
 
@@ -133,7 +134,7 @@ pub(crate) fn forwarded(id: &str, now: Timestamp) -> Hint {
     }
 }
 
-fn notice(subscription: &Subscription, kind: NoticeKind) -> NewNotice {
+pub(super) fn notice(subscription: &Subscription, kind: NoticeKind) -> NewNotice {
     NewNotice {
         subscription: subscription.clone(),
         notice: UserNotice::new(kind, user("u-1"), "c-1".parse().ok()),
@@ -152,10 +153,18 @@ pub(super) async fn notify(
     let hint = Hint {
         fact: Some(format!("fact-{id}")),
         notices: vec![notice(subscription, kind)],
-        removed_user: kind.is_final().then(|| user("u-1")),
+        removed_user: kind.is_final().then(|| removed(&[subscription.id])),
         ..hint(id, now)
     };
     fixture.store.take_hint(hint).await.unwrap()
+}
+
+/// The person `u-1` is gone, and these subscriptions end.
+pub(super) fn removed(subscriptions: &[SubscriptionId]) -> RemovedUser {
+    RemovedUser {
+        user_id: user("u-1"),
+        subscriptions: subscriptions.to_vec(),
+    }
 }
 
 fn kind_of(due: &DueDelivery) -> String {
@@ -631,15 +640,17 @@ async fn a_removed_user_ends_all_subscriptions_with_a_last_notice() {
     untold.request.notices = NoticeFilter::only(&[NoticeKind::ConsentExpired]);
     let untold = subscribe(&fixture, untold).await.subscription;
     let due = claim_list(&fixture, at(1)).await;
-    let missing = |last_notices| ListResult::Unknown {
+    let missing = |ended: &[SubscriptionId], last_notices| ListResult::Unknown {
         since: at(1),
+        ended: ended.to_vec(),
         last_notices,
     };
-    record(&fixture, listed(&due, missing(None), at(1))).await;
+    record(&fixture, listed(&due, missing(&[], Vec::new()), at(1))).await;
     let due = claim_list(&fixture, at(1 + 3600)).await;
     assert_eq!(due.missing_since, Some(at(1)));
     let last = vec![notice(&told, NoticeKind::UserRemoved)];
-    let recorded = record(&fixture, listed(&due, missing(Some(last)), at(3602))).await;
+    let ended = missing(&[told.id, untold.id], last);
+    let recorded = record(&fixture, listed(&due, ended, at(3602))).await;
     assert_eq!(recorded.notices, 1);
     for subscription in [told.id, untold.id] {
         let ended = find(&fixture, subscription).await.subscription;

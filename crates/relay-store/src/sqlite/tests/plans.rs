@@ -52,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 107] = [
+const BY_INDEX: [&str; 118] = [
     clients::FIND_BY_KEY,
     audit::LIST,
     audit::OF_OPERATOR,
@@ -77,7 +77,11 @@ const BY_INDEX: [&str; 107] = [
     follows::VERSIONS,
     follows::EARLIER,
     banks::FORGET_UNWAITED,
+    banks::DUE,
+    banks::LATEST_DUE,
+    banks::CLAIMED,
     banks::LEASE,
+    banks::PUT_OFF,
     banks::WAKE_JOBS,
     hints::REMEMBER,
     hints::FORGET,
@@ -97,6 +101,9 @@ const BY_INDEX: [&str; 107] = [
     looks::HOST_BLOCKER,
     subscriptions::ONE,
     subscriptions::ACTIVE,
+    subscriptions::ACTIVE_ROWS,
+    subscriptions::LATEST_ACTIVE_ROWS,
+    subscriptions::ACTIVE_ROW,
     subscriptions::SAME,
     subscriptions::COUNT,
     subscription_ends::REST_LIST,
@@ -105,8 +112,12 @@ const BY_INDEX: [&str; 107] = [
     subscription_ends::OPEN_WATCHES,
     watches::CANCEL_EVENTS,
     subscription_ends::ACTIVE_OF_CLIENT,
-    subscription_ends::CLOSE_ALL,
+    subscription_ends::END,
     discovery::DUE,
+    discovery::LATEST_DUE,
+    discovery::CLAIMED,
+    discovery::LEASE,
+    discovery::PUT_OFF,
     discovery::NEXT_DUE,
     discovery::HISTORY,
     attempts::QUEUE_NEXT,

@@ -18,8 +18,7 @@ pub(super) fn of_subscriptions() -> Vec<PlannedStatement> {
             15, 63, 'en', '{}', 1800000000000");
         1 of subscriptions::MAKE_DUE("'user-50000', 1800000000000");
         1 of subscription_ends::LOCK_LIST("id(50000)");
-        1 of subscription_ends::END("id(50000), 1800000000000");
-        1 of subscription_ends::CLOSE_ALL("'user-50000', 1800000000000");
+        2 of subscription_ends::END("ARRAY[id(50000), id(50001)], 1800000000000");
         1 of subscription_ends::REST_LISTS("ARRAY['user-50000']");
         2 of subscription_ends::OPEN_WATCHES("id(50000)");
         2 of subscription_ends::HOLD_WATCHES("ARRAY[id(50000), id(50001)], id(50000)");
@@ -36,7 +35,8 @@ pub(super) fn of_subscriptions() -> Vec<PlannedStatement> {
         20 of discovery::HISTORY("id(50000), jobs(930000, 20), 1, 'https://host1.example/hooks'");
         20 of discovery::SEE("bytes(id(50000), 20), jobs(930000, 20), numbers(1800000000000, 20)");
         1 of discovery::LISTED("'user-50000', 1800000000000, 1800000000000");
-        1 of discovery::NOT_LISTED("'user-50000', 1800000000000, NULL");
+        1 of discovery::NOT_LISTED("'user-50000', 1800000000000, 1800000000000, NULL");
+        2 of discovery::PUT_OFF("ARRAY['user-50000', 'user-50001'], 1800000000000");
         1 of hints::DUE_LIST("'user-50000', 1800000000000, 10000");
         1 of hints::LOCK_LIST("'user-50000'");
         1 of hints::USER_OF_CONNECTION("'connection-470000'");
