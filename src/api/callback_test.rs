@@ -93,8 +93,8 @@ async fn test_callback(
     let url = parse(body, &state.parts.rules)?;
     // a callback may take as long as the delivery time-out, which is longer than other calls may
     long_poll.take();
-    let tested = state.tester.test(&client, &url).await;
-    let outcome = tested.map_err(
+    let admitted = state.tester.admit(&client);
+    let admitted = admitted.map_err(
         |TooManyTests {
              per_minute,
              retry_after,
@@ -103,7 +103,7 @@ async fn test_callback(
             Problem::new(ProblemCode::TooManyRequests, detail).retry_after(retry_after)
         },
     )?;
-    Ok(Json(outcome.into()))
+    Ok(Json(admitted.post(&url).await.into()))
 }
 
 fn parse(body: RawObject, rules: &CallbackRules) -> Result<relay_domain::CallbackUrl, Problem> {

@@ -1,6 +1,6 @@
 //! Tests a callback: posts a signed `relay.test` event now, and says what happened and what to do about it.
 //!
-//! Nothing is stored. A test takes the same way as a delivery: address guard, proxy, and the limits of its host.
+//! The event is not stored. A test takes the same way as a delivery: address guard, proxy, and the limits of its host.
 
 mod advice;
 mod event;
@@ -67,6 +67,13 @@ impl CallbackTestError {
     }
 }
 
+/// A test that the client's limit admits, and that is not made yet.
+#[must_use]
+pub struct AdmittedTest<'a> {
+    tester: &'a CallbackTester,
+    client: &'a Client,
+}
+
 /// A client has made too many tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyTests {
@@ -92,14 +99,27 @@ impl CallbackTester {
         Ok(Self::new(SingleSender::alone(config)?, clock))
     }
 
-    /// Posts a test event, signed with the client's secrets. Fails if the client has made too many tests.
-    pub async fn test(
-        &self,
-        client: &Client,
-        url: &CallbackUrl,
-    ) -> Result<TestOutcome, TooManyTests> {
-        self.admit(client.id)?;
-        let now = self.clock.now();
+    /// Counts a test of the client. Fails if the client has made too many.
+    pub fn admit<'a>(&'a self, client: &'a Client) -> Result<AdmittedTest<'a>, TooManyTests> {
+        self.limiter.check_key(&client.id).map_err(|early| {
+            let wait = early.wait_time_from(DefaultClock::default().now());
+            TooManyTests {
+                per_minute: TESTS_A_MINUTE.get(),
+                retry_after: wait.as_secs() + 1,
+            }
+        })?;
+        Ok(AdmittedTest {
+            tester: self,
+            client,
+        })
+    }
+}
+
+impl AdmittedTest<'_> {
+    /// Posts a test event, signed with the client's secrets.
+    pub async fn post(self, url: &CallbackUrl) -> TestOutcome {
+        let Self { tester, client } = self;
+        let now = tester.clock.now();
         let signer = DeliverySigner::Relay {
             secret: client.signing_secret.clone(),
             previous: client.previous_secret.clone(),
@@ -115,7 +135,7 @@ impl CallbackTester {
             }),
             trace: None,
         };
-        let outcome = outcome(self.sender.send(&message, now).await);
+        let outcome = outcome(tester.sender.send(&message, now).await);
         info!(
             event.id = message.id,
             client.name = client.name.as_str(),
@@ -125,17 +145,7 @@ impl CallbackTester {
             duration = ?outcome.duration,
             "a callback was tested"
         );
-        Ok(outcome)
-    }
-
-    fn admit(&self, client: ClientId) -> Result<(), TooManyTests> {
-        self.limiter.check_key(&client).map_err(|early| {
-            let wait = early.wait_time_from(DefaultClock::default().now());
-            TooManyTests {
-                per_minute: TESTS_A_MINUTE.get(),
-                retry_after: wait.as_secs() + 1,
-            }
-        })
+        outcome
     }
 }
 

@@ -8,7 +8,8 @@ use axum::{
     routing::post,
 };
 use http::StatusCode;
-use relay_domain::{CallbackUrl, Client, ClientName};
+use relay_domain::{AuditAct, CallbackUrl, Client, ClientName};
+use relay_store::{AuditEntry, StoreError};
 
 use crate::{
     callback_test::{CallbackTestError, TestOutcome, TooManyTests},
@@ -17,7 +18,8 @@ use crate::{
         form::SessionForm,
         state::ConsoleState,
         view::took,
-        visit::{ConsolePath, PageFrame, Section, page},
+        visit::{ConsolePath, PageContext, PageFrame, Section, page},
+        words,
     },
     web::LongPoll,
 };
@@ -65,8 +67,9 @@ async fn test(
             Shown::Refused(format!("The URL {error}.")),
         ),
         Ok(url) => {
-            let tested = state.parts.tester.test(&client, &url).await;
-            (StatusCode::OK, Shown::of(&tested.map_err(too_many)?))
+            let test = state.parts.tester.admit(&client).map_err(too_many)?;
+            record(&state, &posted.visit, &name, &url).await?;
+            (StatusCode::OK, Shown::of(&test.post(&url).await))
         }
     };
     let title = format!("Test of a callback for {name}");
@@ -77,6 +80,23 @@ async fn test(
         result,
     };
     Ok((status, page(shown.render()?)).into_response())
+}
+
+/// Records a test before it is made: the audit log has each event that an operator had signed.
+async fn record(
+    state: &ConsoleState,
+    visit: &PageContext,
+    client: &ClientName,
+    url: &CallbackUrl,
+) -> Result<(), StoreError> {
+    let subject = format!("{client} {}", words::without_query(url));
+    let entry = AuditEntry::new(
+        visit.actor(),
+        AuditAct::CallbackTested,
+        subject,
+        visit.now(),
+    );
+    state.parts.store.record_act(entry).await
 }
 
 async fn find(state: &ConsoleState, name: &ClientName) -> Result<Client, ErrorPage> {

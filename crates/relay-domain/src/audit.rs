@@ -23,6 +23,8 @@ closed_words! {
         CallbackAuthSet => "callback-auth-set",
         /// The certificate, the headers, or both of a client were removed.
         CallbackAuthCleared => "callback-auth-cleared",
+        /// A test event was posted to a URL. The subject is the client's name and the URL without its query.
+        CallbackTested => "callback-tested",
         /// The secrets of all clients were encrypted again.
         SecretsReencrypted => "secrets-reencrypted",
         /// A watch was cancelled. The subject is its id.

@@ -269,6 +269,31 @@ async fn a_callback_is_tested_by_its_form() {
 }
 
 #[tokio::test]
+async fn a_test_of_a_callback_is_recorded_before_it_is_made() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    let form = "/console/clients/test/test-callback";
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let hook = app.callback("/hook?token=qv72");
+    assert_eq!(browser.post(form, &[("url", &hook)]).await.status, 200);
+    let refused = [("url", "ftp://app.example/")];
+    assert_eq!(browser.post(form, &refused).await.status, 422);
+    let page = browser.get("/console/audit?act=callback-tested").await.text;
+    assert_eq!(page.matches("data-label=\"Act\"").count(), 1, "{page}");
+    let subject = format!("test {}?…", app.callback("/hook"));
+    assert!(page.contains(&subject), "{page}");
+    assert!(!page.contains("qv72"), "{page}");
+    let token = browser.form_token().await;
+    let before = app.receiver.received().len();
+    let gone = "ALTER TABLE audit RENAME TO gone";
+    app.database().define(gone).await;
+    let fields = [("url", hook.as_str()), ("form_token", &token)];
+    let failed = browser.send(form, &fields, &[]).await;
+    assert!(failed.status >= 500, "{}", failed.status);
+    assert_eq!(app.receiver.received().len(), before, "nothing was sent");
+}
+
+#[tokio::test]
 async fn a_subscription_is_ended_by_its_form() {
     let app = app().await;
     let browser = Browser::logged_in(&app).await;
