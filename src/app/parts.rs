@@ -112,6 +112,7 @@ pub(super) fn console_parts(
         looks,
         fleet,
         rules: parts.rules.clone(),
+        public_url: settings.server.public_url.clone(),
         tester,
         notify_delivery: Arc::new(move || wake.notify()),
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use url::form_urlencoded;
 
 use crate::{
-    console::{fault::ErrorPage, state::ConsoleState, visit::PageContext},
+    console::{fault::ErrorPage, origin::is_from_here, state::ConsoleState, visit::PageContext},
     web::RawBody,
 };
 
@@ -30,7 +30,8 @@ impl FromRequest<ConsoleState> for Form {
     type Rejection = ErrorPage;
 
     async fn from_request(request: Request, state: &ConsoleState) -> Result<Self, ErrorPage> {
-        if !is_from_here(request.headers()) {
+        let public_url = state.parts.public_url.as_ref();
+        if !is_from_here(request.headers(), public_url) {
             return Err(ErrorPage::refused("This form was sent by another site."));
         }
         if !is_form(request.headers()) {
@@ -43,13 +44,6 @@ impl FromRequest<ConsoleState> for Form {
         let RawBody(body) = RawBody::from_request(request, state).await?;
         Ok(Self(form_urlencoded::parse(&body).into_owned().collect()))
     }
-}
-
-/// Whether the request comes from a page of this site. All current browsers send `Sec-Fetch-Site`, so a request
-/// without it comes from no browser.
-fn is_from_here(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site");
-    site.is_none_or(|site| site == "same-origin" || site == "none")
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -22,6 +22,7 @@ mod hosts;
 mod lists;
 mod login;
 mod names;
+mod origin;
 mod overview;
 mod redelivery;
 mod request;

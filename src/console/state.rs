@@ -1,4 +1,4 @@
-//! The state that all pages fleet.
+//! The state that all pages share.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -6,6 +6,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use relay_domain::{CallbackRules, Fleet, LookTally, Upstream, clock::Clock};
 use relay_store::{Census, Store, StoreError};
 use tokio::{sync::Mutex, time::Instant};
+use url::Url;
 
 use crate::{callback_test::CallbackTester, console::throttle::LogInThrottle, web::OperatorTokens};
 
@@ -37,6 +38,8 @@ pub struct ConsoleParts {
     pub fleet: Fleet,
     /// The rules for callback URLs.
     pub rules: CallbackRules,
+    /// `RELAY_PUBLIC_URL`: the address at which browsers reach the relay.
+    pub public_url: Option<Url>,
     /// Tests callbacks.
     pub tester: CallbackTester,
     /// Called when there is a delivery to send.

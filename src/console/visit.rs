@@ -222,10 +222,12 @@ where
 
 /// Returns a page with its headers.
 pub(super) fn page(html: String) -> impl IntoResponse {
-    let headers: [(HeaderName, &str); 3] = [
+    let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::VARY, HTMX),
+        // with `no-referrer`, browsers send `Origin: null` with the relay's own forms
+        (header::REFERRER_POLICY, "same-origin"),
     ];
     (headers, html)
 }

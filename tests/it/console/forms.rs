@@ -56,6 +56,11 @@ async fn a_form_of_another_site_or_session_changes_nothing() {
             let refused = browser.send(&path, &fields(&own), &from).await;
             assert_eq!(refused.status, 403, "{path}");
         }
+        for origin in ["https://evil.example", "http://127.0.0.1:1", "null"] {
+            let from = [("origin", origin), ("host", "127.0.0.1:8080")];
+            let refused = browser.send(&path, &fields(&own), &from).await;
+            assert_eq!(refused.status, 403, "{path}: {origin}");
+        }
         let from = [("content-type", "text/plain")];
         let refused = browser.send(&path, &fields(&own), &from).await;
         assert!(

@@ -77,6 +77,23 @@ async fn the_token_opens_a_session_and_another_text_does_not() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_cannot_log_a_browser_in() {
+    let app = app().await;
+    let browser = Browser::new(&app);
+    let host = ("host", "relay.example");
+    for origin in ["https://evil.example", "https://relay.example:1", "null"] {
+        let refused = browser.log_in(TOKEN, &[host, ("origin", origin)]).await;
+        assert_eq!(refused.status, 403, "{origin}");
+        assert_eq!(refused.header("set-cookie"), "");
+        assert!(refused.text.contains("by another site"), "{}", refused.text);
+    }
+    let own = [host, ("origin", "https://relay.example")];
+    assert_eq!(browser.log_in(TOKEN, &own).await.status, 303);
+    let page = browser.get("/console/login").await;
+    assert_eq!(page.header("referrer-policy"), "same-origin");
+}
+
+#[tokio::test]
 async fn a_session_opened_by_https_is_sent_by_https_only() {
     let app = app().await;
     let browser = Browser::new(&app);
