@@ -21,6 +21,7 @@ use crate::{
         assets,
         fault::ErrorPage,
         form::{Form, SessionForm},
+        origin::is_by_https,
         session::{ConsoleSession, no_cookie},
         state::ConsoleState,
         visit::{next_page, page},
@@ -98,8 +99,9 @@ async fn log_in(
     };
     state.throttle.succeeded(from);
     let now = parts.clock.now();
+    let is_secure = is_by_https(&headers, parts.public_url.as_ref());
     let session = ConsoleSession::begin(&parts.admin, operator.clone(), now);
-    let cookie = session.and_then(|session| session.cookie(is_secure(&headers)));
+    let cookie = session.and_then(|session| session.cookie(is_secure));
     let cookie = cookie.ok_or_else(|| ErrorPage::nothing("The console was switched off."))?;
     count(&operator, "ok");
     info!(operator.name = %operator, "an operator logged in to the console");
@@ -132,14 +134,6 @@ async fn refuse(
 fn count(operator: &OperatorName, result: &'static str) {
     counter!("relay_console_logins_total", "operator" => operator.to_string(), "result" => result)
         .increment(1);
-}
-
-/// Whether the browser uses HTTPS, according to the `X-Forwarded-Proto` header of a proxy.
-fn is_secure(headers: &HeaderMap) -> bool {
-    let proto = headers.get("x-forwarded-proto");
-    let proto = proto.and_then(|proto| proto.to_str().ok());
-    let first = proto.and_then(|proto| proto.split(',').next());
-    first.is_some_and(|first| first.trim().eq_ignore_ascii_case("https"))
 }
 
 async fn log_out(

@@ -6,6 +6,9 @@ use url::Url;
 /// The header in which a proxy passes on the host of the browser's request.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// The header in which a proxy passes on the scheme of the browser's request.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// Whether a form comes from a page of this relay.
 ///
 /// Current browsers send `Sec-Fetch-Site` over HTTPS and to this machine. Without it, `Origin` must name the host that
@@ -27,6 +30,13 @@ pub(super) fn is_from_here(headers: &HeaderMap, public_url: Option<&Url>) -> boo
     let mut hosts = hosts.iter().filter_map(|name| first_value(headers, name));
     hosts.any(|host| is_at(&origin, host))
         || public_url.is_some_and(|own| own.origin() == origin.origin())
+}
+
+/// Whether browsers reach the relay by HTTPS, according to `RELAY_PUBLIC_URL` or to the proxy.
+pub(super) fn is_by_https(headers: &HeaderMap, public_url: Option<&Url>) -> bool {
+    let proto = first_value(headers, &FORWARDED_PROTO);
+    public_url.is_some_and(|url| url.scheme() == "https")
+        || proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
 }
 
 /// Whether an origin has this host and port. A host without a port has the port of the origin's scheme.

@@ -104,6 +104,23 @@ async fn a_session_opened_by_https_is_sent_by_https_only() {
 }
 
 #[tokio::test]
+async fn a_session_of_a_relay_with_an_https_address_is_sent_by_https_only() {
+    for (url, is_secure) in [
+        ("https://relay.example/base", true),
+        ("http://relay.example", false),
+    ] {
+        let builder = TestApp::builder().settings(|settings| {
+            settings.server.admin_token = Some(TOKEN.to_owned().into());
+            settings.server.public_url = Some(url.parse().unwrap());
+        });
+        let app = builder.build().await;
+        let let_in = Browser::new(&app).log_in(TOKEN, &[]).await;
+        let cookie = let_in.header("set-cookie");
+        assert_eq!(cookie.ends_with("; Secure"), is_secure, "{url}: {cookie}");
+    }
+}
+
+#[tokio::test]
 async fn guesses_are_slowed_and_the_right_token_is_let_in_all_the_same() {
     let app = app().await;
     let browser = Browser::new(&app);
