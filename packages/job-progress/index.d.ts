@@ -117,7 +117,7 @@ export interface EndedChange {
   type: "ended";
   state: WatchState | null;
 }
-/** The stream has been away for more than 2.5 seconds, or is back. */
+/** The stream has been away for more than 4.5 seconds, or is back. */
 export interface ConnectionChange {
   type: "connection";
   connected: boolean;

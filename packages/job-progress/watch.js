@@ -5,7 +5,7 @@ import { INITIAL, applyMessage, applyWatch, phaseOf } from "./state.js";
 
 const LONGEST_WAIT = 30_000;
 /** How long a stream may be away before it counts as lost. */
-const PATIENCE = 2500;
+const PATIENCE = 4500;
 /** How long the first byte may take. The relay sends it at once; a proxy may hold it back. */
 const FIRST_BYTE = 10_000;
 /** How long a stream may be silent. The relay sends a comment every 15 seconds. */

@@ -41,18 +41,15 @@ impl ClientAuth {
     }
 
     /// Returns the owner of a watch if `is_let_in` accepts it. Returns `None` if the watch does not exist, its
-    /// client is revoked, or `is_let_in` refuses. The call counts against the owner's rate limit.
-    pub async fn admit_owner(
+    /// client is revoked, or `is_let_in` refuses. The call does not count against the owner's rate limit, because
+    /// browsers make it, and all of them may reconnect at once.
+    pub async fn find_owner(
         &self,
         watch: WatchId,
         is_let_in: impl FnOnce(&Client) -> bool,
     ) -> Result<Option<Client>, Problem> {
         let owner = self.store.find_owner(watch).await?;
-        let owner = owner.filter(is_let_in);
-        if let Some(owner) = &owner {
-            self.limits.check(owner.id)?;
-        }
-        Ok(owner)
+        Ok(owner.filter(is_let_in))
     }
 }
 

@@ -177,7 +177,7 @@ pub(super) fn stream() -> Value {
     let progress = json!({"steps": steps, "state": "watching", "estimatedSecondsLeft": 21});
     let event = event();
     let parts = [
-        format!("event: progress\ndata: {progress}\nretry: 2000\n\n"),
+        format!("event: progress\ndata: {progress}\nretry: 2874\n\n"),
         format!("id: {EVENT_ID}\nevent: job.failed\ndata: {event}\n\n"),
         "id: end\nevent: end\ndata: {\"state\":\"settled\"}\n\n".to_owned(),
     ];

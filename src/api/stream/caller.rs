@@ -60,7 +60,7 @@ async fn by_address(
     let timely = signed.filter(|signed| signed.is_timely(now));
     let (watch, signed) = watch.zip(timely).ok_or_else(invalid)?;
     let is_by = |client: &Client| signed.is_by(client, watch, now);
-    let client = state.gate.admit_owner(watch, is_by).await?;
+    let client = state.gate.find_owner(watch, is_by).await?;
     client.ok_or_else(invalid)
 }
 

@@ -9,9 +9,6 @@ use serde::Serialize;
 
 use crate::follow::WatchSnapshot;
 
-/// How long an `EventSource` waits before it reconnects.
-const RETRY: Duration = Duration::from_secs(2);
-
 /// The id of the last message of a stream. It is not the id of an event.
 const END: &str = "end";
 
@@ -33,6 +30,8 @@ struct End {
 /// Writes a stream's messages, and tracks what has been sent.
 #[derive(Debug)]
 pub(super) struct FrameWriter {
+    /// How long an `EventSource` waits before it reconnects.
+    retry: Duration,
     /// The hash of the progress that was sent last.
     progress_hash: Option<u64>,
     /// The last event that was sent, or that the caller had already seen.
@@ -43,7 +42,11 @@ pub(super) struct FrameWriter {
 impl FrameWriter {
     /// Continues after the event that the caller saw last. Returns `None` if the watch has ended and the caller has
     /// seen its last event. An unknown id counts as if the caller had seen nothing.
-    pub(super) fn begin(snapshot: &WatchSnapshot, last: Option<&str>) -> Option<Self> {
+    pub(super) fn begin(
+        snapshot: &WatchSnapshot,
+        last: Option<&str>,
+        retry: Duration,
+    ) -> Option<Self> {
         let seen = last.and_then(|last| last.parse().ok());
         let seen = snapshot.events.iter().find(|event| Some(event.id) == seen);
         let has_all = last == Some(END) || seen.is_some_and(|event| event.is_final);
@@ -51,6 +54,7 @@ impl FrameWriter {
             return None;
         }
         Some(Self {
+            retry,
             progress_hash: None,
             last_event: seen.map(|event| event.id),
             has_ended: false,
@@ -68,7 +72,11 @@ impl FrameWriter {
         if self.progress_hash != Some(snapshot.progress_hash) {
             self.progress_hash = Some(snapshot.progress_hash);
             let event = progress(snapshot, now);
-            return Some(if is_first { event.retry(RETRY) } else { event });
+            return Some(if is_first {
+                event.retry(self.retry)
+            } else {
+                event
+            });
         }
         let mut events = snapshot.events.iter();
         if let Some(next) = events.find(|event| Some(event.id) > self.last_event) {

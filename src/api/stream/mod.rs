@@ -3,7 +3,7 @@
 mod caller;
 mod frame;
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, ops::RangeInclusive, time::Duration};
 
 use axum::{
     extract::State,
@@ -14,6 +14,7 @@ use axum::{
 };
 use futures_util::{Stream, stream::unfold};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use rand::Rng;
 use relay_domain::clock::Clock;
 use tokio::time::{Instant, sleep_until};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -33,6 +34,9 @@ const LONGEST: Duration = Duration::from_hours(1);
 
 /// How often the relay sends a comment while nothing changes, so that no proxy drops an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long an `EventSource` waits before it reconnects, in milliseconds.
+const RETRY_MILLIS: RangeInclusive<u64> = 2000..=4000;
 
 /// Tells proxies not to buffer the stream.
 static ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -84,7 +88,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<Response, Problem> {
     let mut follower = follow(&state.parts, caller.client.id, caller.watch).await?;
     let last = caller.last_event_id.as_deref();
-    let Some(writer) = FrameWriter::begin(&follower.latest(), last) else {
+    let Some(writer) = FrameWriter::begin(&follower.latest(), last, retry()) else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let events = Sse::new(events_of(follower, writer, state.parts.clock.clone()));
@@ -95,6 +99,12 @@ async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<R
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCEL_BUFFERING.clone(), HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// Chooses how long a browser waits before it reconnects. It differs for each stream, so that browsers do not come back
+/// all at once after a restart.
+fn retry() -> Duration {
+    Duration::from_millis(rand::rng().random_range(RETRY_MILLIS))
 }
 
 /// The state of an open stream.

@@ -24,12 +24,14 @@ async fn a_stream_with_nothing_to_tell_says_so_now_and_then_and_ends_after_an_ho
     let text = stream(&app, watch["streamUrl"].as_str().unwrap()).await;
     assert_eq!(began.elapsed(), Duration::from_hours(1));
     let (progress, comments) = text.split_once("\n\n").unwrap();
+    let (progress, retry) = progress.split_once("\nretry: ").unwrap();
     assert_eq!(
         progress,
         "event: progress\n\
-         data: {\"steps\":[],\"state\":\"watching\",\"estimatedSecondsLeft\":null}\n\
-         retry: 2000"
+         data: {\"steps\":[],\"state\":\"watching\",\"estimatedSecondsLeft\":null}"
     );
+    let retry: u64 = retry.parse().unwrap();
+    assert!((2000..=4000).contains(&retry), "{retry}");
     assert_eq!(comments.replace(":\n\n", "").len(), 0, "comments only");
     let times = comments.matches(":\n\n").count();
     assert!((235..=240).contains(&times), "{times}");
@@ -62,6 +64,21 @@ async fn a_call_that_waits_may_wait_longer_than_others_and_takes_no_room() {
     let (status, _) = app.ask(&format!("{path}?wait=0s"), KEY, None).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(began.elapsed(), Duration::from_mins(1), "it did not wait");
+}
+
+#[tokio::test]
+async fn streams_of_pages_do_not_use_up_the_calls_of_the_key() {
+    let app = App::new(|parts| parts.server.client_rps = 2);
+    let (_, watch) = app.register("job-1").await;
+    let url = watch["streamUrl"].as_str().unwrap();
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let request = Request::get(url).body(Body::empty()).unwrap();
+        let answer = app.0.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        open.push(answer);
+    }
+    assert_eq!(app.ask("GET /watch", KEY, None).await.0, StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]

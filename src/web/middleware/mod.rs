@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, Method, header};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::util::MapRequestLayer;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -40,6 +40,14 @@ const LEAVE_LIMIT: Duration = Duration::from_mins(1);
 ///
 /// [`MAX_BODY`]: crate::web::MAX_BODY
 const MAX_IN_HAND: usize = 1024;
+
+/// The maximum number of streams that are opened at a time. Further ones wait for their turn: a browser gives a stream
+/// up for good after any status but 200, and after a restart all of them come back at once. An open stream does not
+/// count.
+const MAX_OPENING: usize = 256;
+
+/// The route of streams.
+const STREAM: &str = "/watch/{watchId}/stream";
 
 /// Seconds after which a rejected client may ask again.
 const TURNED_AWAY_SECONDS: u64 = 1;
@@ -68,11 +76,10 @@ static SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
 
 /// Wraps the routes of a router in the middleware, and answers unknown routes with a problem.
 pub fn with_middleware(router: Router) -> Router {
-    with_request_limit(router, MAX_IN_HAND)
+    with_request_limit(router, RequestPermits::new(MAX_IN_HAND, MAX_OPENING))
 }
 
-fn with_request_limit(router: Router, requests: usize) -> Router {
-    let permits = Arc::new(Semaphore::new(requests));
+fn with_request_limit(router: Router, permits: RequestPermits) -> Router {
     // The outermost layer comes first. They form a single layer because a router boxes each layer and clones the
     // box for each request.
     let layers = (
@@ -86,6 +93,32 @@ fn with_request_limit(router: Router, requests: usize) -> Router {
         .fallback(async || Problem::not_found("There is no such page or call."))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(layers)
+}
+
+/// Limits how many requests are handled at a time.
+#[derive(Clone)]
+struct RequestPermits {
+    requests: Arc<Semaphore>,
+    openings: Arc<Semaphore>,
+}
+
+impl RequestPermits {
+    fn new(requests: usize, openings: usize) -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(requests)),
+            openings: Arc::new(Semaphore::new(openings)),
+        }
+    }
+
+    /// Returns a permit if one is free. A request for a stream waits for it for up to a minute.
+    async fn acquire(&self, route: &str) -> Option<OwnedSemaphorePermit> {
+        if route != STREAM {
+            return Arc::clone(&self.requests).try_acquire_owned().ok();
+        }
+        let opening = Arc::clone(&self.openings).acquire_owned();
+        let opening = tokio::time::timeout(LEAVE_LIMIT, opening).await;
+        opening.ok().and_then(Result::ok)
+    }
 }
 
 /// The response to a method that a path does not support.
@@ -113,7 +146,7 @@ fn panicked(_message: Box<dyn Any + Send>) -> Response {
     Problem::internal("a handler panicked").into_response()
 }
 
-async fn respond(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+async fn respond(State(permits): State<RequestPermits>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let path = request.uri().path().to_owned();
     let method = known_method(request.method());
@@ -133,7 +166,7 @@ async fn respond(State(permits): State<Arc<Semaphore>>, request: Request, next: 
         otel.kind = field::Empty,
     );
     telemetry::join_as_server(&span, trace::sent(request.headers()), method, &route);
-    let permit = Arc::clone(&permits).try_acquire_owned().ok();
+    let permit = permits.acquire(&route).await;
     let is_admitted = permit.is_some() || is_monitoring(&route);
     let long_poll = LongPoll::with_permit(permit);
     let mut response = if let Some(fault) = request.extensions().get::<HeadFault>() {

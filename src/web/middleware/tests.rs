@@ -78,7 +78,7 @@ async fn what_finds_no_room_is_turned_away_but_monitoring_is_not() {
         .route("/healthz", get(async || "alive"))
         .route("/slow", get(std::future::pending::<()>))
         .route("/fine", get(async || "fine"));
-    let router = with_request_limit(router, 1);
+    let router = with_request_limit(router, RequestPermits::new(1, 1));
     let send = async |path: &str| {
         let request = http::Request::get(path).body(Body::empty()).unwrap();
         router.clone().oneshot(request).await.unwrap()
@@ -91,6 +91,29 @@ async fn what_finds_no_room_is_turned_away_but_monitoring_is_not() {
     });
     assert_eq!(slow.headers()["retry-after"], "5", "it took too long");
     assert_eq!(send("/fine").await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_wait_for_their_turn_and_take_no_place_of_other_calls() {
+    let open = get(async || tokio::time::sleep(Duration::from_secs(1)).await);
+    let router = Router::new()
+        .route(STREAM, open)
+        .route("/slow", get(std::future::pending::<()>))
+        .route("/fine", get(async || "fine"));
+    let router = with_request_limit(router, RequestPermits::new(1, 1));
+    let send = async |path: &str| {
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap().status()
+    };
+    let stream = || send("/watch/wch_1/stream");
+    let (first, second, fine) = tokio::join!(stream(), stream(), send("/fine"));
+    assert_eq!([first, second, fine], [StatusCode::OK; 3]);
+    let (slow, third) = tokio::join!(send("/slow"), stream());
+    assert_eq!(slow, StatusCode::SERVICE_UNAVAILABLE, "it took too long");
+    assert_eq!(third, StatusCode::OK);
+    let many = futures_util::future::join_all((0..80).map(|_| stream())).await;
+    let opened = many.iter().filter(|status| **status == StatusCode::OK);
+    assert!((60..=61).contains(&opened.count()), "{many:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +133,7 @@ async fn a_call_that_waits_on_purpose_has_its_time_and_takes_no_place() {
             get(async |long_poll: LongPoll| wait(long_poll, 3600).await),
         )
         .route("/fine", get(async || "fine"));
-    let router = with_request_limit(router, 1);
+    let router = with_request_limit(router, RequestPermits::new(1, 1));
     let send = async |path: &str| {
         let request = http::Request::get(path).body(Body::empty()).unwrap();
         router.clone().oneshot(request).await.unwrap().status()
