@@ -180,7 +180,7 @@ pub trait WatchStore: Send + Sync {
     async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError>;
 
     /// Cancels a watch if it is open, and its pending deliveries. A client finds only its own watches. What an operator
-    /// cancels is recorded in the audit log. Returns false if there is no such watch.
+    /// cancels is recorded in the audit log, unless nothing changes. Returns false if there is no such watch.
     async fn cancel_watch(
         &self,
         by: &Requester,

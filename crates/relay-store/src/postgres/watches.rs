@@ -103,12 +103,12 @@ impl WatchStore for PgStore {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let entry = AuditEntry::of_requester(by, AuditAct::WatchCancelled, id.to_string(), now);
-        let act = AuditedAct::new(entry, |found| *found);
+        let act = AuditedAct::new(entry, |changed| *changed == Some(true));
         let input = (by.owner(), id, now);
-        self.write_act(act, input, |connection, (owner, id, now)| {
+        let cancelled = self.write_act(act, input, |connection, (owner, id, now)| {
             Box::pin(cancel_own(connection, *owner, *id, *now))
-        })
-        .await
+        });
+        Ok(cancelled.await?.is_some())
     }
 }
 
@@ -172,25 +172,25 @@ fn push_unsettled(statement: &mut QueryBuilder<Postgres>, state: WatchState, que
 }
 
 /// Cancels a watch if it is open, and its pending event in any case. If an owner is given, the watch must be
-/// that client's. Returns false if there is no such watch.
+/// that client's. Returns whether something changed, or none if there is no such watch.
 async fn cancel_own(
     connection: &mut PgSession<'_>,
     owner: Option<ClientId>,
     id: WatchId,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<bool>, StoreError> {
     let job_id: Option<String> = sqlx::query_scalar(OWN)
         .bind(id.to_bytes())
         .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
     let Some(job_id) = job_id else {
-        return Ok(false);
+        return Ok(None);
     };
     let jobs = [job_id];
     lock_jobs(connection, &jobs).await?;
-    cancel(connection, &[id.to_bytes()], &jobs, now).await?;
-    Ok(true)
+    let is_changed = cancel(connection, &[id.to_bytes()], &jobs, now).await?;
+    Ok(Some(is_changed))
 }
 
 /// Locks jobs, so that the transaction can read and change data that depends on them.
@@ -206,18 +206,18 @@ pub(super) async fn lock_jobs(
 }
 
 /// Cancels the open ones among these watches, and the undelivered events of all of them. The caller has locked their
-/// jobs.
+/// jobs. Returns whether a watch or an event changed.
 pub(super) async fn cancel(
     connection: &mut PgSession<'_>,
     watches: &[IdBytes],
     jobs: &[String],
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     sqlx::query(LOCK_WATCHES)
         .bind(watches)
         .execute(&mut *connection)
         .await?;
-    sqlx::query(CANCEL_WATCHES)
+    let cancelled = sqlx::query(CANCEL_WATCHES)
         .bind(watches)
         .bind(now.as_millisecond())
         .execute(&mut *connection)
@@ -226,7 +226,7 @@ pub(super) async fn cancel(
         .bind(watches)
         .execute(&mut *connection)
         .await?;
-    sqlx::query(CANCEL_EVENTS)
+    let events = sqlx::query(CANCEL_EVENTS)
         .bind(watches)
         .bind(now.as_millisecond())
         .execute(&mut *connection)
@@ -235,7 +235,7 @@ pub(super) async fn cancel(
         .bind(jobs)
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(cancelled.rows_affected() + events.rows_affected() > 0)
 }
 
 /// Cancels all open watches and pending events of a client, whose row the caller has locked. Returns the number of

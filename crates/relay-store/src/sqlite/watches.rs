@@ -69,11 +69,11 @@ impl WatchStore for SqliteStore {
     ) -> Result<bool, StoreError> {
         let owner = by.owner();
         let entry = AuditEntry::of_requester(by, AuditAct::WatchCancelled, id.to_string(), now);
-        let act = AuditedAct::new(entry, |found| *found);
-        self.write_act(act, move |connection| {
+        let act = AuditedAct::new(entry, |changed| *changed == Some(true));
+        let cancelled = self.write_act(act, move |connection| {
             cancel_own(connection, owner, id, now)
-        })
-        .await
+        });
+        Ok(cancelled.await?.is_some())
     }
 }
 
@@ -126,23 +126,22 @@ fn push_page(statement: &mut QueryBuilder<Sqlite>, query: &WatchQuery) {
 }
 
 /// Stops a watch: cancels it if it is open, and cancels its undelivered events in any case. If `owner` is given, only
-/// a watch of that client is stopped. Returns whether there is such a watch.
+/// a watch of that client is stopped. Returns whether something changed, or none if there is no such watch.
 fn cancel_own(
     connection: &Connection,
     owner: Option<ClientId>,
     id: WatchId,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<bool>, StoreError> {
     let found: Option<i64> = scalar(
         connection,
         "SELECT 1 FROM watches WHERE watch_id = ?1 AND client_id = ifnull(?2, client_id)",
         params![id.to_bytes(), owner.map(|client| client.0)],
     )?;
     if found.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
-    cancel(connection, id, now)?;
-    Ok(true)
+    stop(connection, id, now).map(Some)
 }
 
 /// Cancels a watch if it is open, and its undelivered events.
@@ -151,31 +150,37 @@ pub(super) fn cancel(
     watch: WatchId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    end(connection, CANCEL_WATCH, watch, now)?;
-    let id = watch.to_bytes();
-    execute(connection, CANCEL_EVENTS, (id, now.as_millisecond()))?;
-    execute(connection, UNQUEUE, (id,))?;
-    execute(connection, END_JOB_WITHOUT_WATCH, (id,))?;
-    Ok(())
+    stop(connection, watch, now).map(drop)
 }
 
-/// Runs a statement that may cancel this watch, and updates the counts if it did.
+/// Cancels a watch if it is open, and its undelivered events. Returns whether the watch or an event changed.
+fn stop(connection: &Connection, watch: WatchId, now: Timestamp) -> Result<bool, StoreError> {
+    let is_ended = end(connection, CANCEL_WATCH, watch, now)?;
+    let id = watch.to_bytes();
+    let events = execute(connection, CANCEL_EVENTS, (id, now.as_millisecond()))?;
+    execute(connection, UNQUEUE, (id,))?;
+    execute(connection, END_JOB_WITHOUT_WATCH, (id,))?;
+    Ok(is_ended || events > 0)
+}
+
+/// Runs a statement that may cancel this watch, and updates the counts if it did. Returns whether it did.
 pub(super) fn end(
     connection: &Connection,
     statement: &'static str,
     watch: WatchId,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let id = watch.to_bytes();
     let Some(was) = fetch_optional(connection, STATE, (id,))? else {
-        return Ok(());
+        return Ok(false);
     };
-    if execute(connection, statement, (id, now.as_millisecond()))? > 0 {
+    let is_cancelled = execute(connection, statement, (id, now.as_millisecond()))? > 0;
+    if is_cancelled {
         let mut counts = WatchCounts::default();
         counts.changes(&was, WatchState::Cancelled.as_str())?;
         counts.write(connection)?;
     }
-    Ok(())
+    Ok(is_cancelled)
 }
 
 /// Cancels all open watches of a client and all its pending events. Returns the number of watches.

@@ -122,6 +122,26 @@ async fn what_an_operator_cancels_ends_and_redelivers_is_recorded_and_what_clien
 }
 
 #[tokio::test]
+async fn a_watch_that_an_operator_cancels_twice_is_recorded_once() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let open = fixture.watch("j1", at(0)).await;
+    for now in [at(1), at(2)] {
+        assert!(store.cancel_watch(operator(), open, now).await.unwrap());
+    }
+    let told = fixture.watch("j2", at(3)).await;
+    fixture.tell(Status::Success, at(4)).await;
+    for now in [at(5), at(6)] {
+        // the watch has settled, and its event is not delivered yet
+        assert!(store.cancel_watch(operator(), told, now).await.unwrap());
+    }
+    let mut recorded = recorded(&fixture).await;
+    recorded.retain(|(act, _)| *act == "watch-cancelled");
+    let expected = [open, told].map(|id| ("watch-cancelled", id.to_string()));
+    assert_eq!(recorded, expected);
+}
+
+#[tokio::test]
 async fn entries_are_listed_newest_first_in_pages_by_operator_and_act() {
     let fixture = Fixture::new().await;
     let mut made = Vec::new();
