@@ -59,6 +59,17 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
     }
 }
 
+/// Fails if the settings name a SQLite file that does not exist. A command that works on existing data must not create
+/// it: with a mistyped path it would say that there is nothing, and leave an empty database behind.
+pub fn check_database_exists(database: &DatabaseUrl) -> Result<()> {
+    match database {
+        DatabaseUrl::Sqlite(path) if !path.is_file() => {
+            bail!("there is no database file {}", path.display())
+        }
+        DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_) => Ok(()),
+    }
+}
+
 /// Checks that the secrets of all clients can be decrypted, except those of revoked clients.
 pub async fn check_secrets<S: ClientStore + ?Sized>(store: &S) -> Result<()> {
     let clients = store.list_clients().await;

@@ -30,7 +30,7 @@ use tracing::info;
 pub use self::{
     activity::ActivityWorker,
     clock_worker::ClockWorker,
-    database::{OpenStore, check_secrets, open_store, sealer},
+    database::{OpenStore, check_database_exists, check_secrets, open_store, sealer},
     reload::{ReloadableSecrets, ReloadedSecrets},
     relocation::StoreMove,
     upkeep::UpkeepWorker,

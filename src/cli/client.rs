@@ -118,6 +118,9 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
         let missing = anyhow!("RELAY_ENCRYPTION_KEY: not set; secrets are encrypted with it");
         return Err(CommandFailure::usage(missing));
     }
+    if !matches!(args.command, Command::Add(_)) {
+        app::check_database_exists(&settings.store.database)?;
+    }
     if let Command::Revoke(revocation) = &args.command {
         revocation.confirm()?;
     }

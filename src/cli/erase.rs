@@ -56,7 +56,8 @@ pub(super) async fn run(args: EraseArgs) -> Result<(), CommandFailure> {
             return Err(CommandFailure::usage(missing));
         }
     };
-    let store = name_of_store(&settings.store.database)?;
+    app::check_database_exists(&settings.store.database)?;
+    let store = name_of_store(&settings.store.database);
     if !args.yes {
         confirm(&question(&subject, &store), "nothing was erased")?;
     }
@@ -99,16 +100,11 @@ fn as_text(counts: &ErasureCounts, store: &str) -> String {
     )
 }
 
-/// Returns how to name the store to a person. A file that is not there is refused: in another folder nothing would be
-/// erased, and that would look like success.
-fn name_of_store(database: &DatabaseUrl) -> Result<String, CommandFailure> {
+/// Returns how to name the store to a person.
+fn name_of_store(database: &DatabaseUrl) -> String {
     match database {
-        DatabaseUrl::Sqlite(path) if path.is_file() => Ok(path.display().to_string()),
-        DatabaseUrl::Sqlite(path) => {
-            let missing = anyhow!("there is no database file {}", path.display());
-            Err(CommandFailure::failed(missing))
-        }
-        DatabaseUrl::Postgres(_) => Ok("the PostgreSQL database".to_owned()),
+        DatabaseUrl::Sqlite(path) => path.display().to_string(),
+        DatabaseUrl::Postgres(_) => "the PostgreSQL database".to_owned(),
     }
 }
 

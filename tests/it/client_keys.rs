@@ -1,5 +1,5 @@
 //! The commands for clients keep secrets readable: with a wrong encryption key they change nothing, and a secret that
-//! could not be printed is reported.
+//! could not be printed is reported. Only `client add` creates a database.
 
 use std::{fs::File, process::Stdio};
 
@@ -105,4 +105,29 @@ async fn a_new_secret_that_could_not_be_printed_is_reported() {
     let (code, told) = client(&setup, &["list"], &[]).await;
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("shop"), "it was added all the same: {told}");
+}
+
+#[tokio::test]
+async fn a_command_for_clients_that_exist_creates_no_database() {
+    let database = TestDatabase::sqlite();
+    let mut setup = RelaySetup::new(&database, "http://127.0.0.1:9");
+    let mistyped = database.folder.path().join("typo.db");
+    setup.database = format!("sqlite://{}", mistyped.display());
+    for arguments in [
+        &["list"][..],
+        &["rotate-secret", "shop"],
+        &["retire-secret", "shop"],
+        &["rotate-key", "shop"],
+        &["set-callback-auth", "shop", "--clear=all"],
+        &["reencrypt"],
+        &["revoke", "shop", "--yes"],
+    ] {
+        let (code, told) = client(&setup, arguments, &[(CURRENT, FIRST)]).await;
+        assert_eq!(code, Some(1), "{arguments:?}: {told}");
+        let expected = format!("there is no database file {}", mistyped.display());
+        assert!(told.contains(&expected), "{arguments:?}: {told}");
+        assert!(!mistyped.exists(), "{arguments:?}");
+    }
+    setup.add_client("shop").await;
+    assert!(mistyped.exists(), "`client add` creates it");
 }

@@ -100,12 +100,8 @@ async fn a_port_in_use_and_a_database_out_of_reach_exit_with_1() {
         "RELAY_DATABASE_URL",
         "sqlite:///nowhere/at/all.db".to_owned(),
     )];
-    let output = setup
-        .command()
-        .args(["client", "list"])
-        .output()
-        .await
-        .unwrap();
+    let output = setup.command().args(["client", "add", "shop"]).output();
+    let output = output.await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
     assert!(
@@ -366,7 +362,6 @@ async fn every_client_command_answers_one_line_of_json() {
         serde_json::from_str::<serde_json::Value>(&told).unwrap()
     };
     let mut asked = vec!["list", "reencrypt"];
-    assert_eq!(told(&["list"]).await, serde_json::json!([]));
     for (command, member) in [
         ("add", "signingSecret"),
         ("rotate-secret", "previousUntil"),
