@@ -15,13 +15,10 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example: basiq-relay erase --user 5c0f1f6e\n\n\
+#[command(after_help = "Example: basiq-relay erase --user 5c0f1f6e\n\n\
         The command works on the store directly, whether the relay runs or not. On a terminal it asks first, because \
         nothing undoes it. Backups, logs, Basiq and your backends keep what they have. In the result, `messages` are \
-        webhooks of Basiq's that waited to be passed on.",
-    arg_required_else_help = true
-)]
+        webhooks of Basiq's that waited to be passed on.")]
 pub(super) struct EraseArgs {
     #[command(flatten)]
     whose: Whose,

@@ -104,11 +104,12 @@ fn path(args: &ListArgs, limit: u32, cursor: Option<&str>) -> String {
         ("jobId", args.job.as_ref().map(JobId::as_str)),
         ("cursor", cursor),
     ];
-    let mut query = url::form_urlencoded::Serializer::new(format!("watch?limit={limit}&"));
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", &limit.to_string());
     for (name, value) in parameters {
         query.extend_pairs(value.map(|value| (name, value)));
     }
-    query.finish()
+    format!("watch?{}", query.finish())
 }
 
 /// Formats watches in aligned columns. On a narrow terminal a row continues on the next line.
@@ -205,6 +206,27 @@ mod tests {
                 json!([]),
             ),
         ]
+    }
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ListArgs,
+    }
+
+    #[test]
+    fn errors_name_an_address_without_a_loose_end() {
+        for (arguments, expected) in [
+            (&[][..], "watch?limit=20"),
+            (
+                &["--state", "delayed", "--job", "j-1"],
+                "watch?limit=20&state=delayed&jobId=j-1",
+            ),
+        ] {
+            let arguments = ["list"].iter().chain(arguments);
+            let Cli { args } = clap::Parser::parse_from(arguments);
+            assert_eq!(path(&args, args.limit, None), expected);
+        }
     }
 
     #[test]

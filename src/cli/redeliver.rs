@@ -19,17 +19,14 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "\
+#[command(after_help = "\
 Example: BASIQ_RELAY_KEY=brk_… basiq-relay redeliver wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q
 Example: basiq-relay redeliver --dead --since 2h
 Example: basiq-relay redeliver --dead --since 2026-11-23T20:00:00+11:00 --json
 
 The `webhook-id` stays the same. If an event is still pending, the relay sends it now, without a second copy.
 Exit codes: 0 queued, also if --dead found none; 1 there is no such watch, nothing to send, or the relay is out of reach;
-2 wrong usage, or the relay refused the request.",
-    arg_required_else_help = true
-)]
+2 wrong usage, or the relay refused the request.")]
 pub(super) struct RedeliverArgs {
     #[command(flatten)]
     which: WhichEvents,

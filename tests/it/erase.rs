@@ -215,9 +215,11 @@ async fn the_command_erases_beside_a_running_relay() {
         &["--user", "a b"][..],
         &["--user", "a", "--connection", "b"],
         &["--json"],
+        &[],
     ] {
         let (code, said) = run(wrong).await;
         assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("error: "), "{wrong:?}: {said}");
     }
     live.stop().await;
 }
