@@ -2,6 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use relay_store::ToldAlert;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -53,6 +54,11 @@ impl AlertKind {
             Self::KeyRefused | Self::BreakerOpen | Self::StoreUnwritable => false,
         }
     }
+
+    /// Whether the store remembers the alert. It cannot while it cannot be written.
+    pub(super) fn is_remembered(self) -> bool {
+        self != Self::StoreUnwritable
+    }
 }
 
 /// Whether the problem of an alert begins or is over.
@@ -82,6 +88,64 @@ pub struct AlertSubject {
     pub kind: AlertKind,
     /// The callback host, of an alert about one.
     pub host: Option<String>,
+    /// The relay that told of what it alone saw, if it was another one and this relay goes on in its place.
+    pub relay: Option<String>,
+}
+
+impl AlertSubject {
+    /// Returns the problem of a kind that a relay has once at most.
+    #[must_use]
+    pub fn of(kind: AlertKind) -> Self {
+        Self {
+            kind,
+            host: None,
+            relay: None,
+        }
+    }
+
+    /// Returns the problem that a callback host is paused.
+    #[must_use]
+    pub fn paused(host: String) -> Self {
+        Self {
+            host: Some(host),
+            ..Self::of(AlertKind::HostPaused)
+        }
+    }
+
+    /// Returns the problem of an alert that the store remembers. `relay` names this relay. None if this version does
+    /// not know its kind.
+    pub(super) fn of_told(told: &ToldAlert, relay: &str) -> Option<Self> {
+        let mut kinds = AlertKind::ALL.into_iter();
+        let kind = kinds.find(|kind| kind.as_str() == told.kind)?;
+        let subject = told.subject.clone();
+        Some(match kind {
+            AlertKind::HostPaused => Self::paused(subject),
+            kind if kind.is_shared() || subject == relay => Self::of(kind),
+            kind => Self {
+                relay: Some(subject),
+                ..Self::of(kind)
+            },
+        })
+    }
+
+    /// Returns the problem as the store remembers it. `relay` names this relay.
+    pub(super) fn told(&self, since: Timestamp, relay: &str) -> ToldAlert {
+        let subject = match self.kind {
+            AlertKind::HostPaused => self.host.as_deref().unwrap_or_default(),
+            kind if kind.is_shared() => "",
+            _ => self.relay.as_deref().unwrap_or(relay),
+        };
+        ToldAlert {
+            kind: self.kind.as_str().to_owned(),
+            subject: subject.to_owned(),
+            since,
+        }
+    }
+
+    /// Whether this relay alone sees the problem.
+    pub(super) fn is_own(&self) -> bool {
+        !self.kind.is_shared() && self.relay.is_none()
+    }
 }
 
 /// A message to operators.
@@ -109,7 +173,7 @@ impl Alert {
             AlertKind::DeliveriesDead
             | AlertKind::KeyRefused
             | AlertKind::BreakerOpen
-            | AlertKind::StoreUnwritable => relay,
+            | AlertKind::StoreUnwritable => self.subject.relay.as_deref().unwrap_or(relay),
         };
         let hash = Sha256::new()
             .chain_update(self.subject.kind.as_str())
@@ -200,8 +264,8 @@ mod tests {
     fn alert(kind: AlertKind, state: AlertState) -> Alert {
         Alert {
             subject: AlertSubject {
-                kind,
                 host: (kind == AlertKind::HostPaused).then(|| "app.example".to_owned()),
+                ..AlertSubject::of(kind)
             },
             state,
             since: "2026-11-23T09:14:28Z".parse().unwrap(),
@@ -231,6 +295,23 @@ mod tests {
             all.sort();
             all.dedup();
             assert_eq!(all.len(), 10);
+        }
+    }
+
+    #[test]
+    fn the_store_remembers_a_problem_and_which_relay_told_of_it() {
+        for kind in AlertKind::ALL {
+            let Alert { subject, since, .. } = alert(kind, AlertState::Firing);
+            let told = subject.told(since, "one");
+            assert_eq!(AlertSubject::of_told(&told, "one"), Some(subject.clone()));
+            let elsewhere = AlertSubject::of_told(&told, "two").unwrap();
+            assert_eq!(elsewhere == subject, kind.is_shared(), "{kind:?}");
+            assert_eq!(elsewhere.told(since, "two"), told, "the row is the same");
+            let unknown = ToldAlert {
+                kind: "of-tomorrow".to_owned(),
+                ..told
+            };
+            assert_eq!(AlertSubject::of_told(&unknown, "one"), None);
         }
     }
 

@@ -4,17 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use metrics::counter;
-use relay_domain::{AttemptError, CallbackUrl, SigningSecret, clock::Clock};
+use relay_domain::{AttemptError, CallbackUrl, ErrorChain, SigningSecret, clock::Clock};
 use relay_runtime::Reloadable;
-use relay_store::DeliverySigner;
-use tokio::sync::{
-    Mutex,
-    mpsc::{self, Receiver, Sender},
+use relay_store::{AlertStore, DeliverySigner};
+use tokio::{
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+    time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
-    alerts::alert::{Alert, AlertKind},
+    alerts::alert::{Alert, AlertKind, AlertState},
     delivery::{MessageResult, SignedMessage, SingleSender},
 };
 
@@ -32,6 +35,8 @@ struct Parts {
     clock: Clock,
     relay: String,
     retries: Vec<Duration>,
+    store: Arc<dyn AlertStore>,
+    store_limit: Duration,
     queues: Vec<AlertQueue>,
 }
 
@@ -62,6 +67,10 @@ pub(super) struct AlertTarget {
     pub(super) relay: String,
     /// The waits between the attempts of one alert.
     pub(super) retries: Vec<Duration>,
+    /// Remembers what operators were told.
+    pub(super) store: Arc<dyn AlertStore>,
+    /// How long the sender waits for the store.
+    pub(super) store_limit: Duration,
 }
 
 impl AlertSender {
@@ -73,6 +82,8 @@ impl AlertSender {
             clock,
             relay: target.relay,
             retries: target.retries,
+            store: target.store,
+            store_limit: target.store_limit,
             queues: AlertKind::ALL.map(AlertQueue::of).into(),
         }))
     }
@@ -118,7 +129,7 @@ impl AlertSender {
                     event.id = id,
                     "an alert was sent"
                 );
-                return;
+                return self.remember(alert).await;
             }
             let Some(wait) = waits.next() else {
                 count("failed");
@@ -137,6 +148,28 @@ impl AlertSender {
                 return;
             };
             tokio::time::sleep(*wait).await;
+        }
+    }
+
+    /// Stores what operators were told now. If that fails, a relay that starts later does not know it.
+    async fn remember(&self, alert: &Alert) {
+        let subject = &alert.subject;
+        if !subject.kind.is_remembered() {
+            return;
+        }
+        let (store, told) = (&self.0.store, subject.told(alert.since, &self.0.relay));
+        let storing = async {
+            match alert.state {
+                AlertState::Firing => store.remember_alert(&told).await,
+                AlertState::Resolved => store.forget_alert(&told).await,
+            }
+        };
+        match timeout(self.0.store_limit, storing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                debug!(error = %ErrorChain(&error), "an alert that was sent cannot be stored");
+            }
+            Err(_elapsed) => debug!("an alert that was sent cannot be stored in time"),
         }
     }
 
@@ -166,11 +199,32 @@ fn count(result: &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use relay_store::{StoreError, ToldAlert};
+
     use super::*;
     use crate::{
         alerts::alert::{AlertState, AlertSubject},
         config::Settings,
     };
+
+    /// A store that remembers nothing.
+    struct NoStore;
+
+    #[async_trait]
+    impl AlertStore for NoStore {
+        async fn remember_alert(&self, _: &ToldAlert) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn forget_alert(&self, _: &ToldAlert) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn list_told_alerts(&self) -> Result<Vec<ToldAlert>, StoreError> {
+            Ok(Vec::new())
+        }
+    }
 
     fn sender() -> AlertSender {
         let url = CallbackUrl::from_stored("https://hooks.example/").unwrap();
@@ -181,6 +235,8 @@ mod tests {
             secret: Reloadable::new(Some(SigningSecret::generate())),
             relay: "app-1:8080".to_owned(),
             retries: Vec::new(),
+            store: Arc::new(NoStore),
+            store_limit: Duration::from_secs(1),
         };
         AlertSender::new(target, Clock::system())
     }
@@ -190,7 +246,7 @@ mod tests {
         let sender = sender();
         let now = Clock::system().now();
         let alert = |kind| Alert {
-            subject: AlertSubject { kind, host: None },
+            subject: AlertSubject::of(kind),
             state: AlertState::Firing,
             since: now,
             at: now,

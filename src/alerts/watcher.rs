@@ -7,14 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use relay_domain::{ErrorChain, Fleet, SigningSecret, Upstream, clock::Clock};
 use relay_runtime::Reloadable;
-use relay_store::{StoreTroubles, UpkeepStore};
+use relay_store::{Store, StoreTroubles};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
     alerts::{
-        firing::{AlertFacts, FiringAlerts},
-        holder::AlertHolder,
+        alert::AlertSubject,
+        firing::{AlertFacts, FiringAlerts, SharedFacts},
         sender::{AlertSender, AlertTarget},
         target::{alert_url, allowed},
     },
@@ -27,11 +28,13 @@ const MOST_HOSTS: usize = 20;
 
 /// Watches for problems that need an operator, and sends alerts about them.
 pub struct AlertWatcher {
-    store: Arc<dyn UpkeepStore>,
+    store: Arc<dyn Store>,
     clock: Clock,
     upstream: Upstream,
     fleet: Fleet,
     sender: AlertSender,
+    /// The name of this relay in its alerts.
+    relay: String,
     timing: AlertTiming,
     seen: Mutex<SeenInStore>,
 }
@@ -41,12 +44,29 @@ struct SeenInStore {
     written_at: Timestamp,
     /// None if the relay has not read them since the last evaluation.
     troubles: Option<StoreTroubles>,
+    /// What operators were told before, if the next evaluation must know it.
+    told_before: Vec<(AlertSubject, Timestamp)>,
+    /// Whether this relay has read what it told before it started.
+    knows_own: bool,
+    /// Whether this relay has read all that operators were told before it became the first.
+    knows_all: bool,
+}
+
+impl SeenInStore {
+    /// Whether this relay has read what operators were told before, as far as it goes on with that.
+    fn knows_told(&self, is_first: bool) -> bool {
+        if is_first {
+            self.knows_all
+        } else {
+            self.knows_own
+        }
+    }
 }
 
 /// The parts of the relay that a watcher needs.
 pub struct AlertSources {
-    /// The store to read and to probe.
-    pub store: Arc<dyn UpkeepStore>,
+    /// The store to read and to probe, which also remembers what operators were told.
+    pub store: Arc<dyn Store>,
     /// The relay's clock.
     pub clock: Clock,
     /// How Basiq answers this relay.
@@ -73,8 +93,10 @@ impl AlertWatcher {
             single: SingleSender::alone(&delivery).context("no client for alerts")?,
             url,
             secret: sources.secret,
-            relay: sources.relay,
+            relay: sources.relay.clone(),
             retries: timing.retries.clone(),
+            store: sources.store.clone(),
+            store_limit: timing.time_limit,
         };
         Ok(Some(Self {
             store: sources.store,
@@ -82,10 +104,14 @@ impl AlertWatcher {
             seen: Mutex::new(SeenInStore {
                 written_at: sources.clock.now(),
                 troubles: None,
+                told_before: Vec::new(),
+                knows_own: false,
+                knows_all: false,
             }),
             clock: sources.clock,
             upstream: sources.upstream,
             fleet: sources.fleet,
+            relay: sources.relay,
             timing,
         }))
     }
@@ -96,8 +122,22 @@ impl AlertWatcher {
             () = stop.cancelled() => {}
             () = self.sender.run() => {}
             never = self.probe() => match never {},
-            never = self.read() => match never {},
-            never = self.evaluate() => match never {},
+            never = self.watch() => match never {},
+        }
+    }
+
+    /// Reads the store once, and then reads and evaluates at intervals. A relay that does not know yet what operators
+    /// were told would tell it again.
+    async fn watch(&self) -> Infallible {
+        if timeout(self.timing.time_limit, self.read_once())
+            .await
+            .is_err()
+        {
+            debug!("the store cannot be read in time");
+        }
+        tokio::select! {
+            never = self.read() => never,
+            never = self.evaluate() => never,
         }
     }
 
@@ -115,23 +155,61 @@ impl AlertWatcher {
     /// Reads the problems in the store at intervals.
     async fn read(&self) -> Infallible {
         loop {
+            tokio::time::sleep(self.timing.reading).await;
+            self.read_once().await;
+        }
+    }
+
+    /// Reads the problems in the store, if this relay tells them, and what operators were told before.
+    async fn read_once(&self) {
+        let is_first = self.fleet.is_first();
+        let mut troubles = None;
+        if is_first {
             let before = earlier(self.clock.now(), self.timing.host_paused);
             match self.store.troubles(before, MOST_HOSTS).await {
-                Ok(troubles) => self.seen.lock().troubles = Some(troubles),
-                Err(error) => debug!(error = %ErrorChain(&error), "the store cannot be read"),
+                Ok(read) => troubles = Some(read),
+                Err(error) => {
+                    debug!(error = %ErrorChain(&error), "the store cannot be read");
+                    return;
+                }
             }
-            tokio::time::sleep(self.timing.reading).await;
         }
+        if !self.seen.lock().knows_told(is_first) {
+            self.learn_told(is_first).await;
+        }
+        self.seen.lock().troubles = troubles;
+    }
+
+    /// Reads what operators were told before. The first relay goes on with all of it, and any other one with what it told
+    /// itself. If it cannot be read, operators may be told again.
+    async fn learn_told(&self, is_first: bool) {
+        let told = self.store.list_told_alerts().await;
+        let told = told.unwrap_or_else(|error| {
+            debug!(error = %ErrorChain(&error), "the alerts that were sent cannot be read");
+            Vec::new()
+        });
+        let mut seen = self.seen.lock();
+        let knows_own = seen.knows_own;
+        let subjects = told.iter().filter_map(|told| {
+            let subject = AlertSubject::of_told(told, &self.relay)?;
+            let is_new = if subject.is_own() {
+                !knows_own
+            } else {
+                is_first
+            };
+            is_new.then_some((subject, told.since))
+        });
+        seen.told_before.extend(subjects);
+        seen.knows_own = true;
+        seen.knows_all = is_first;
     }
 
     /// Evaluates the facts at intervals, and hands new alerts to the sender.
     async fn evaluate(&self) -> Infallible {
         let mut firing = FiringAlerts::new(self.timing.clone());
-        let mut holder = AlertHolder::default();
         loop {
             let now = self.clock.now();
-            let alerts = firing.update(&self.facts(), now);
-            for alert in holder.choose(alerts, self.fleet.is_first(), now) {
+            for alert in firing.update(&self.facts(), now) {
                 self.sender.enqueue(alert);
             }
             tokio::time::sleep(self.timing.evaluation_interval).await;
@@ -140,11 +218,19 @@ impl AlertWatcher {
 
     fn facts(&self) -> AlertFacts {
         let mut seen = self.seen.lock();
+        let (troubles, told_before) = (seen.troubles.take(), std::mem::take(&mut seen.told_before));
+        let shared = if self.fleet.is_first() {
+            troubles.map_or(SharedFacts::NotRead, SharedFacts::Read)
+        } else {
+            seen.knows_all = false;
+            SharedFacts::LeftToAnother
+        };
         AlertFacts {
-            upstream: self.upstream.health(),
+            upstream: self.upstream.reported_health(),
             is_breaker_open: self.upstream.is_breaker_open(),
             written_at: seen.written_at,
-            troubles: seen.troubles.take(),
+            shared,
+            told_before,
         }
     }
 }

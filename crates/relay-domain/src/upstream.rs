@@ -40,6 +40,7 @@ pub struct CallCounts {
 #[derive(Debug, Default)]
 struct Word {
     health: AtomicU8,
+    is_reported: AtomicBool,
     breaker_open: AtomicBool,
     /// The share of the budget that is not used, in thousandths.
     held_back: AtomicU32,
@@ -91,6 +92,13 @@ impl Upstream {
             .unwrap_or(UpstreamHealth::Ok)
     }
 
+    /// Returns the latest health, or none before the first call to Basiq has ended.
+    #[must_use]
+    pub fn reported_health(&self) -> Option<UpstreamHealth> {
+        let is_reported = self.0.is_reported.load(Ordering::Acquire);
+        is_reported.then(|| self.health())
+    }
+
     /// Sets the health of Basiq, and returns the previous one.
     #[expect(clippy::must_use_candidate, reason = "most callers only report")]
     pub fn report(&self, health: UpstreamHealth) -> UpstreamHealth {
@@ -102,6 +110,7 @@ impl Upstream {
         self.0
             .health
             .store(u8::try_from(index).unwrap_or(0), Ordering::Relaxed);
+        self.0.is_reported.store(true, Ordering::Release);
         before
     }
 
@@ -169,11 +178,13 @@ mod tests {
     fn the_latest_word_counts_for_all_who_share_it() {
         let upstream = Upstream::default();
         let shared = upstream.clone();
+        assert_eq!(upstream.reported_health(), None);
         assert_eq!(
             shared.report(UpstreamHealth::KeyRefused),
             UpstreamHealth::Ok
         );
         assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
+        assert_eq!(upstream.reported_health(), Some(UpstreamHealth::KeyRefused));
         shared.set_breaker_open(true);
         assert!(upstream.is_breaker_open());
         assert_eq!(upstream.budget_share(), Upstream::WHOLE);

@@ -5,6 +5,7 @@
 //! this module, and none stays open across a network call.
 
 mod activity;
+mod alerts;
 mod answers;
 mod audit;
 mod banks;
@@ -47,6 +48,7 @@ use thiserror::Error;
 
 pub use self::{
     activity::ActivityStore,
+    alerts::{AlertStore, ToldAlert},
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     audit::{AuditEntry, AuditQuery, AuditStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},

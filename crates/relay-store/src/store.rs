@@ -1,7 +1,7 @@
 //! One trait for all operations of a store.
 
 use crate::{
-    ActivityStore, AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore,
+    ActivityStore, AlertStore, AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore,
     DiscoveryStore, ErasureStore, FollowStore, HintStore, HostPauseStore, OutboxStore,
     SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
 };
@@ -24,6 +24,7 @@ pub trait Store:
     + ErasureStore
     + AuditStore
     + ActivityStore
+    + AlertStore
 {
 }
 
@@ -44,5 +45,6 @@ impl<S> Store for S where
         + ErasureStore
         + AuditStore
         + ActivityStore
+        + AlertStore
 {
 }

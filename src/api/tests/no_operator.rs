@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{Actor, DeliveryId, SubscriptionId};
 use relay_store::{
-    ConsoleStore, ErasureCounts, ErasureStore, ErasureSubject, EventDetails, FailingHost,
-    HostPause, HostPauseStore, ManualPause, StoreError, WatchDetails, WatchSearch,
+    AlertStore, ConsoleStore, ErasureCounts, ErasureStore, ErasureSubject, EventDetails,
+    FailingHost, HostPause, HostPauseStore, ManualPause, StoreError, ToldAlert, WatchDetails,
+    WatchSearch,
 };
 
 use super::list_store::ListStore;
@@ -62,6 +63,21 @@ impl HostPauseStore for ListStore {
     }
 
     async fn pauses_of(&self, _: &[&str], _: Timestamp) -> Result<Vec<HostPause>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl AlertStore for ListStore {
+    async fn remember_alert(&self, _: &ToldAlert) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forget_alert(&self, _: &ToldAlert) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn list_told_alerts(&self) -> Result<Vec<ToldAlert>, StoreError> {
         Ok(Vec::new())
     }
 }

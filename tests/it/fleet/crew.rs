@@ -42,7 +42,14 @@ pub(crate) struct Member {
 impl Crew {
     /// Starts everything except the relays.
     pub(crate) async fn gather(change: impl FnOnce(&mut Settings)) -> Self {
-        let database = TestDatabase::postgres().await;
+        Self::gather_on(TestDatabase::postgres().await, change).await
+    }
+
+    /// Starts everything except the relays. On SQLite, only one relay can run at a time.
+    pub(crate) async fn gather_on(
+        database: TestDatabase,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut tasks = JoinSet::new();
         let sandbox = Sandbox::new(SandboxOptions::default(), Clock::system());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

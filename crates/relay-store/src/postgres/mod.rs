@@ -8,6 +8,7 @@
 //! locks a row before it reads anything that depends on the row.
 
 mod activity;
+mod alerts;
 mod alone;
 mod answers;
 mod attempts;

@@ -1,6 +1,7 @@
 //! How values are read from rows. Both back ends share it.
 
 mod activity;
+mod alerts;
 mod attempts;
 mod audit;
 mod banks;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub(super) use self::{
     activity::activity_row,
+    alerts::told_alert,
     attempts::{StoredAttempt, attempts},
     audit::audit_entry,
     banks::due_bank,

@@ -1,6 +1,7 @@
 //! The store in one SQLite file: one connection writes, a few read.
 
 mod activity;
+mod alerts;
 mod answers;
 mod attempts;
 mod audit;

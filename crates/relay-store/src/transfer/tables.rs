@@ -97,7 +97,7 @@ const fn table(
 }
 
 /// The tables, in the order in which they are copied.
-pub(super) static TABLES: [MovedTable; 20] = [
+pub(super) static TABLES: [MovedTable; 21] = [
     MovedTable {
         is_numbered: true,
         ..table("clients", "name", CLIENTS)
@@ -117,6 +117,7 @@ pub(super) static TABLES: [MovedTable; 20] = [
     table("outbox", "source_id", OUTBOX),
     table("failing_hosts", "host", FAILING_HOSTS),
     table("manual_pauses", "host", MANUAL_PAUSES),
+    table("alerts", "kind", ALERTS),
     table("connection_failures", "connection_id", CONNECTION_FAILURES),
     table(
         "erasures",
@@ -270,6 +271,8 @@ const FAILING_HOSTS: &[MovedColumn] = &[
 ];
 
 const MANUAL_PAUSES: &[MovedColumn] = &[text("host"), integer("paused_at"), text("paused_by")];
+
+const ALERTS: &[MovedColumn] = &[text("kind"), text("subject"), integer("since")];
 
 const AUDIT: &[MovedColumn] = &[
     bytes("audit_id"),

@@ -1,6 +1,7 @@
 //! The contract of every store, written once for all back ends. It uses only the traits.
 
 mod activity;
+mod alerts;
 mod answers;
 mod audit;
 mod banks;

@@ -54,6 +54,12 @@ CREATE TABLE activity (
     CONSTRAINT activity_scope_check CHECK ((scope = ANY (ARRAY['minute'::text, 'hour'::text, 'bank'::text, 'host'::text, 'client'::text, 'bank-day'::text, 'host-day'::text, 'client-day'::text])))
 );
 
+CREATE TABLE alerts (
+    kind text NOT NULL COLLATE pg_catalog."C",
+    subject text NOT NULL COLLATE pg_catalog."C",
+    since bigint NOT NULL
+);
+
 CREATE TABLE audit (
     audit_id bytea NOT NULL,
     at bigint NOT NULL,
@@ -330,6 +336,9 @@ WITH (fillfactor='50');
 
 ALTER TABLE ONLY activity
     ADD CONSTRAINT activity_pkey PRIMARY KEY (scope, since, run);
+
+ALTER TABLE ONLY alerts
+    ADD CONSTRAINT alerts_pkey PRIMARY KEY (kind, subject);
 
 ALTER TABLE ONLY audit_horizon
     ADD CONSTRAINT audit_horizon_pkey PRIMARY KEY (one);

@@ -77,3 +77,5 @@ INSERT INTO activity (scope, since, run, counts) VALUES
     ('host-day', 1799971200000, '\x01a3185c5000c76a20a0b63837c2ea04', '{"app.example":{"succeeded":2,"took":{"20":2}}}');
 
 INSERT INTO manual_pauses (host, paused_at, paused_by) VALUES ('paused.example', 1800000000000, 'admin');
+
+INSERT INTO alerts (kind, subject, since) VALUES ('host-paused', 'app.example', 1800000000000);

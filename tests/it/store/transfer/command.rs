@@ -71,7 +71,7 @@ async fn a_relay_moves_to_postgresql_and_goes_on() {
     let counted: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(counted["moved"], true);
     let counts = counted["counts"].as_array().unwrap();
-    assert_eq!(counts.len(), 22);
+    assert_eq!(counts.len(), 23);
     let count = |name: &str| {
         let count = counts.iter().find(|count| count["name"] == name).unwrap();
         (count["source"].as_u64(), count["target"].as_u64())

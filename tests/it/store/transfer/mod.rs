@@ -78,7 +78,7 @@ async fn everything_is_moved_and_told_as_before() {
 
     let in_sqlite = compare::in_sqlite(&file(&fixture.home), &target.direct()).await;
     let in_postgres = compare::in_postgres(&target.direct()).await;
-    assert_eq!(in_sqlite.len(), 20);
+    assert_eq!(in_sqlite.len(), 21);
     assert_eq!(in_sqlite, in_postgres);
     let target = Fixture::over(target, fixture.client).await;
     let after = compare::told(&*target.store).await;

@@ -10,7 +10,7 @@ use relay_domain::{
 use relay_store::{
     AfterAttempt, AnswerClaim, CallbackAuthChange, ConnectionFailureChange, DueDelivery, DueJob,
     DurationSample, ErasureSubject, Hint, HintSubject, ListResult, Look, NewWatch, OutageChange,
-    PartChange, SubscriptionResult,
+    PartChange, SubscriptionResult, ToldAlert,
 };
 
 use crate::support::{actor, operator};
@@ -218,6 +218,12 @@ async fn failing_hosts(fixture: &Fixture) {
     }
     let probe = fixture.claim_delivery(at(7)).await;
     assert_eq!(probe.callback_url.as_str(), BAD);
+    let told = ToldAlert {
+        kind: "host-paused".to_owned(),
+        subject: "quiet.example".to_owned(),
+        since: at(7),
+    };
+    fixture.store.remember_alert(&told).await.unwrap();
     let paused = fixture.store.pause_host(actor(), "quiet.example", at(7));
     assert!(paused.await.unwrap());
 }

@@ -334,6 +334,15 @@ CREATE TABLE manual_pauses (
     paused_by TEXT   NOT NULL
 );
 
+-- Problems that operators were told of. A row is there until they are told that the problem is over.
+CREATE TABLE alerts (
+    kind    TEXT COLLATE "C" NOT NULL,
+    -- the callback host, or the relay that told of it, or empty
+    subject TEXT COLLATE "C" NOT NULL,
+    since   BIGINT NOT NULL,
+    PRIMARY KEY (kind, subject)
+);
+
 -- ---------------------------------------------------------------- what was learned
 
 -- Hints that were taken, to take each once.

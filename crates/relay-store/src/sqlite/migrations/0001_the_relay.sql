@@ -300,6 +300,15 @@ CREATE TABLE manual_pauses (
     paused_by TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Problems that operators were told of. A row is there until they are told that the problem is over.
+CREATE TABLE alerts (
+    kind    TEXT    NOT NULL,
+    -- the callback host, or the relay that told of it, or empty
+    subject TEXT    NOT NULL,
+    since   INTEGER NOT NULL,
+    PRIMARY KEY (kind, subject)
+) STRICT, WITHOUT ROWID;
+
 -- ---------------------------------------------------------------- what was learned
 
 -- Hints that were taken, to take each once.

@@ -7,9 +7,10 @@ use tempfile::TempDir;
 use crate::{
     DeliveryQuery, WatchQuery,
     sqlite::{
-        SqliteStore, activity, answers, attempts, audit, banks, clients, console, deliveries,
-        delivery_lists, details, discovery, durations, erasure, follows, hints, host_pauses, hosts,
-        jobs, looks, outbox, registration, subscription_ends, subscriptions, upkeep, watches,
+        SqliteStore, activity, alerts, answers, attempts, audit, banks, clients, console,
+        deliveries, delivery_lists, details, discovery, durations, erasure, follows, hints,
+        host_pauses, hosts, jobs, looks, outbox, registration, subscription_ends, subscriptions,
+        upkeep, watches,
     },
 };
 
@@ -37,8 +38,17 @@ async fn explained(store: &SqliteStore, explain: &str, column: &str) -> Vec<Stri
 
 /// Returns the steps of a statement's plan that read a whole table or index, or sort.
 async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
-    // Statements read these as a whole on purpose: JSON lists, the short lists of hosts, and their own subqueries.
-    let given = ["every", "k", "hosts", "f", "manual_pauses", "CONSTANT"];
+    // Statements read these as a whole on purpose: JSON lists, the short lists of hosts and alerts, and their own
+    // subqueries.
+    let given = [
+        "every",
+        "k",
+        "hosts",
+        "f",
+        "manual_pauses",
+        "alerts",
+        "CONSTANT",
+    ];
     let is_given = |step: &str| {
         let table = step.split(' ').nth(1).unwrap_or_default();
         let is_subquery = table.starts_with("(subquery");
@@ -52,7 +62,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 118] = [
+const BY_INDEX: [&str; 121] = [
     clients::FIND_BY_KEY,
     audit::LIST,
     audit::OF_OPERATOR,
@@ -60,6 +70,9 @@ const BY_INDEX: [&str; 118] = [
     audit::OF_BOTH,
     audit::ANY_BEFORE,
     audit::PURGE,
+    alerts::REMEMBER,
+    alerts::FORGET,
+    alerts::LIST,
     activity::RECORD,
     activity::LIST,
     activity::PURGE,

@@ -134,6 +134,9 @@ INSERT INTO failing_hosts (host, failures, pauses, paused_until, paused_since, p
 INSERT INTO manual_pauses (host, paused_at, paused_by) VALUES ('host2.example', 1799999980000, 'alice'),
     ('host4.example', 1799999980000, 'alice');
 
+INSERT INTO alerts (kind, subject, since)
+    SELECT 'host-paused', 'host' || n || '.example', 1799999990000 FROM generate_series(0, 20) n;
+
 -- Operators did 200,000 things in 400 days. Half of them were failed log-ins of nobody known.
 INSERT INTO audit (audit_id, at, operator, act, subject)
     SELECT id(n), 1800000000000 - 172800 * (200000 - n),

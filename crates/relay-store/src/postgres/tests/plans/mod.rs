@@ -29,6 +29,8 @@ const SMALL: [&str; 12] = [
     "watch_counts",
     // one row for each host that fails now
     "failing_hosts",
+    // one row for each problem that operators were told of
+    "alerts",
     // one row for each host that an operator paused
     "manual_pauses",
     // one row for each bank in an outage

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
-        answers, audit, banks, clients, console, delivery_lists, details, durations, fleet,
+        alerts, answers, audit, banks, clients, console, delivery_lists, details, durations, fleet,
         follows, hints, host_pauses, hosts, jobs, looks, registration, subscriptions, upkeep,
         watches,
     },
@@ -250,6 +250,9 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         2 of hosts::ANSWERED("'{host1.example,host30.example}'");
         2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
         1 of hosts::LIFT("1800000000000");
+        1 of alerts::REMEMBER("'host-paused', 'host2.example', 1800000000000");
+        1 of alerts::FORGET("'host-paused', 'host2.example'");
+        21 of alerts::LIST("");
         1 of host_pauses::PAUSE("'host9.example', 1800000000000, 'alice'");
         1 of host_pauses::RESUME("'host2.example'");
         1 of host_pauses::LIFT("'host2.example'");

@@ -1,24 +1,27 @@
 //! Alerts to operators: each kind is told once when it begins and once when it is over, whatever the receiver does.
 
+mod takeovers;
+
 use std::time::{Duration, Instant};
 
 use basiq_relay::config::{AlertTiming, Settings};
 use basiq_sandbox::{Fault, FaultKind, JobScript, SandboxOptions, ScriptStep, StepEnd};
 use relay_domain::SigningSecret;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
 use standardwebhooks::Webhook;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::{
-    fleet::crew::Crew,
-    support::{Received, Receiver, TestApp, database::is_postgres, live::Live, scene::Scene},
+use crate::support::{
+    Received, Receiver, TestApp, database::is_postgres, live::Live, scene::Scene,
 };
 
 const PATIENCE: Duration = Duration::from_secs(25);
 /// The time in which a second alert about the same would have come.
 const SETTLED: Duration = Duration::from_millis(700);
+
+const DEAD_AND_OVER: [&str; 2] = ["deliveries-dead firing", "deliveries-dead resolved"];
 
 /// The operators' receiver, and the secret that it verifies with.
 struct Operators {
@@ -57,6 +60,12 @@ impl Operators {
         }
         tokio::time::sleep(SETTLED).await;
         self.briefly()
+    }
+
+    /// Checks that the first two alerts are about one problem.
+    fn assert_one_problem(&self) {
+        let received = self.received();
+        assert_eq!(received[0].body["since"], received[1].body["since"]);
     }
 
     fn briefly(&self) -> Vec<String> {
@@ -120,10 +129,8 @@ async fn dead_deliveries_are_told_once_and_once_more_when_none_is_left() {
     assert!((1..=2).contains(&dead), "{dead}");
     assert_eq!(alert.header("content-type"), "application/json");
     redeliver_dead(&live).await;
-    let told = operators.told(2).await;
-    assert_eq!(told, ["deliveries-dead firing", "deliveries-dead resolved"]);
-    let over = &operators.received()[1];
-    assert_eq!(over.body["since"], operators.received()[0].body["since"]);
+    assert_eq!(operators.told(2).await, DEAD_AND_OVER);
+    operators.assert_one_problem();
     live.stop().await;
 }
 
@@ -279,38 +286,6 @@ async fn an_alert_that_is_refused_is_sent_again_with_the_same_id() {
     assert!(ids[0].starts_with("alr_"), "{ids:?}");
     assert_eq!(ids, [ids[0]; 3]);
     live.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_relay_of_a_fleet_tells_what_all_see_and_another_goes_on_when_it_dies() {
-    let operators = Operators::start().await;
-    let mut crew = Crew::gather(|settings| {
-        settings.delivery.retry_schedule = vec![Duration::from_millis(20)];
-        operators.told_by(settings);
-    })
-    .await;
-    for _ in 0..3 {
-        crew.join().await;
-    }
-    crew.receiver.answer(2, 500);
-    crew.watch(1, &crew.sandbox.seed_job(done())).await;
-    // a second relay may take the time of some readings longer
-    assert_eq!(operators.told(1).await, ["deliveries-dead firing"]);
-    tokio::time::sleep(SETTLED).await;
-    assert_eq!(operators.briefly().len(), 1, "three relays see it");
-    crew.kill(0).await;
-    // the next relay repeats what it held, because the one before may have died before it told that
-    assert_eq!(operators.told(2).await, ["deliveries-dead firing"; 2]);
-    let call = crew
-        .http
-        .post(format!("{}/deliveries/redeliver", crew.relays[0].base));
-    let call = call.bearer_auth(crew.key.expose());
-    let since: Value = json!({ "since": "2020-01-01T00:00:00Z" });
-    let answer = call.json(&since).send().await.unwrap();
-    assert_eq!(answer.status(), 202);
-    let told = operators.told(3).await;
-    assert_eq!(told[2..], ["deliveries-dead resolved"]);
-    crew.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
