@@ -303,7 +303,7 @@ mod tests {
             ),
             (json!({"response": []}), vec![("/response", InvalidValue)]),
             (
-                json!({"response": vec!["s3cret"; 11]}),
+                json!({"response": vec!["s3cret"; 17]}),
                 vec![("/response", TooLong)],
             ),
             (

@@ -520,5 +520,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x7d1969d0802b61a14a7fc2e3e9cd7ce013a3b84b2deab78a5f0db8f87378111a68532aa2cc6a9777e3530b23cd656424');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\xfb11d76f20298ca7101066da4e78d0182a4dacaf3406b0632ed2345e2b1986ac01d3b97b1b1a9260b667e4609b3c05c6');
 

@@ -18,7 +18,7 @@ use self::{
 };
 
 /// Tables that may be read as a whole, because they stay small.
-const SMALL: [&str; 12] = [
+const SMALL: [&str; 13] = [
     // one row
     "audit_horizon",
     // one row for each client that the operator adds
