@@ -5,6 +5,7 @@ mod clock;
 mod encoding;
 mod failover;
 mod locked;
+mod outages;
 mod pooler;
 mod reasons;
 

@@ -1,6 +1,7 @@
 //! The store in a file: what its statements cost, and what damage leaves whole.
 
 mod damage;
+mod given_up;
 mod plans;
 
 use super::*;
