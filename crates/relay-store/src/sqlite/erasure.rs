@@ -53,8 +53,7 @@ pub(super) const JOBS_OF_CONNECTION: &str = "SELECT job_no FROM jobs WHERE conne
 
 /// The jobs that a subscription found. The person of such a job is not known before the first look at it.
 pub(super) const JOBS_FOUND: &str = "SELECT j.job_no FROM seen_jobs s CROSS JOIN jobs j ON j.job_id = s.job_id \
-    WHERE s.subscription_id = ?1 \
-    UNION SELECT job_no FROM watches WHERE subscription_id = ?1";
+    WHERE s.subscription_id = ?1";
 
 pub(super) const WATCHES: &str =
     "SELECT watch_id FROM watches WHERE job_no = ?1 AND created_at <= ?2";

@@ -155,7 +155,7 @@ fn of_jobs() -> Vec<PlannedStatement> {
         100 of looks::BLOCKERS("ARRAY['host1.example'], ids(995000, 100), 1800000000000");
         1 of looks::SECRETS("ARRAY[1]::bigint[]");
         110 of looks::RECORD_JOBS("jobs(930000, 100), texts('{}', 100), \
-            numbers(1800000000000, 100), numbers(1800000009000, 100), numbers(3, 100), \
+            numbers(1799999999000, 100), numbers(1800000000000, 100), numbers(1800000009000, 100), numbers(3, 100), \
             array_fill(FALSE, ARRAY[100]), texts(NULL, 100), texts(NULL, 100), \
             texts('user-1', 100), texts('connection-1', 100), \
             '{connection-30000,connection-30001}'");
@@ -165,7 +165,7 @@ fn of_jobs() -> Vec<PlannedStatement> {
         1 of hints::OF_CONNECTION("'connection-470000', 500");
         4 of hints::OF_USER("'user-235000', 500");
         1 of hints::OF_USER_ALONE("'user-235000', 500");
-        4 of hints::DUE("jobs(930000, 4), 1800000000000, 1799999990000, 10000");
+        4 of hints::DUE("jobs(930000, 4), 1800000000000, 10000");
     }
 }
 
@@ -219,7 +219,7 @@ fn of_watches() -> Vec<PlannedStatement> {
 
 fn of_small_tables() -> Vec<PlannedStatement> {
     statements! {
-        1 of banks::FORGET_UNWAITED("1800000000000");
+        1 of banks::FORGET_UNWAITED("ARRAY['AU00001'], id(1)");
         1 of banks::LEASE("1800000000000, 10, id(1), 30000");
         1 of banks::LOOK_AGAIN("'AU00001', 'web', id(1), 1800000000000");
         1 of banks::END("'AU00001', 'web', id(1)");
