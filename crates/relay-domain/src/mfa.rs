@@ -9,11 +9,11 @@ pub struct MfaAnswer(Vec<SecretString>);
 
 impl MfaAnswer {
     /// The maximum number of texts in an answer. Banks ask for one or two.
-    pub const MOST_TEXTS: usize = 16;
+    pub const MOST_TEXTS: usize = 10;
     /// The maximum length of a text, in characters.
     pub const LONGEST_TEXT: usize = 256;
 
-    /// Makes an answer of 1 to 16 texts, each of 1 to 256 characters. Returns none if the texts are outside these
+    /// Makes an answer of 1 to 10 texts, each of 1 to 256 characters. Returns none if the texts are outside these
     /// limits.
     #[must_use]
     pub fn new(texts: Vec<String>) -> Option<Self> {
