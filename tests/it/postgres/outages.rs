@@ -43,8 +43,8 @@ async fn a_job_that_begins_to_wait_while_the_outage_ends_is_woken() {
 
     // holds up the transaction of the second job after it has found the outage
     let mut other = fixture.home.direct().connect().await.unwrap();
-    let mut lock = other.begin().await.unwrap();
-    lock.execute("SELECT 1 FROM jobs WHERE job_id = 'j2' FOR UPDATE")
+    let mut held = other.begin().await.unwrap();
+    held.execute("SELECT 1 FROM jobs WHERE job_id = 'j2' FOR UPDATE")
         .await
         .unwrap();
     let ending = async {
@@ -59,7 +59,7 @@ async fn a_job_that_begins_to_wait_while_the_outage_ends_is_woken() {
     };
     let releasing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        lock.rollback().await.unwrap();
+        held.rollback().await.unwrap();
     };
     let (recorded, woken, ()) = tokio::join!(fixture.record(waits(&second)), ending, releasing);
     assert!(recorded);
