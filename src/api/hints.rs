@@ -296,7 +296,7 @@ fn subject(contents: &WebhookContents) -> Option<HintSubject> {
 }
 
 /// Makes the notices for the subscriptions that want this one. Asks Basiq how an invalid connection can be mended, if
-/// somebody wants to know. A final notice ends the subscriptions that there are now.
+/// somebody wants to know. A final notice ends the subscriptions that are active now.
 async fn notices_of(
     parts: &ApiParts,
     mut notice: UserNotice,

@@ -45,13 +45,13 @@ impl RetryObservation {
             looks,
         } = before
         else {
-            return wait_for(self.next_after(self.failed_at(), interval));
+            return wait_for(next_retry(self.updated, self.now, interval));
         };
         if self.now < *due {
             return before.clone();
         }
         if self.has_failed_since(*due) {
-            return wait_for(self.next_after(self.failed_at(), interval));
+            return wait_for(next_retry(self.updated, self.now, interval));
         }
         if *looks == 0 {
             return Phase::RetryQueue {
@@ -59,7 +59,7 @@ impl RetryObservation {
                 looks: 1,
             };
         }
-        wait_for(self.next_after(*due, interval))
+        wait_for(next_after(*due, self.now, interval))
     }
 
     /// Returns whether the retry that was due at `due` has failed. If the document has no time, a failure
@@ -67,30 +67,20 @@ impl RetryObservation {
     fn has_failed_since(&self, due: Timestamp) -> bool {
         !self.is_pending && self.updated.is_none_or(|updated| updated >= due)
     }
-
-    /// Returns when the job failed, according to the document. A time in the future or a missing one is
-    /// replaced by the time of the look.
-    fn failed_at(&self) -> Timestamp {
-        let reported = self.updated.filter(|updated| *updated <= self.now);
-        reported.unwrap_or(self.now)
-    }
-
-    /// Returns the time of the first retry after this look, counted in intervals from `from`.
-    fn next_after(&self, from: Timestamp, interval: Duration) -> Timestamp {
-        let missed = between(from, self.now).as_secs_f64() / interval.as_secs_f64().max(1.0);
-        later(from, interval.mul_f64(missed.floor() + 1.0))
-    }
 }
 
-/// Returns when Basiq next retries an update that it changed last at `updated`.
+/// Returns when Basiq next retries an update that failed at `updated`, according to the document. A time in the future
+/// or a missing one is replaced by the time of the look.
 #[must_use]
 pub fn next_retry(updated: Option<Timestamp>, now: Timestamp, interval: Duration) -> Timestamp {
-    let seen = RetryObservation {
-        now,
-        is_pending: false,
-        updated,
-    };
-    seen.next_after(seen.failed_at(), interval)
+    let failed_at = updated.filter(|updated| *updated <= now).unwrap_or(now);
+    next_after(failed_at, now, interval)
+}
+
+/// Returns the time of the first retry after `now`, counted in intervals from `from`.
+fn next_after(from: Timestamp, now: Timestamp, interval: Duration) -> Timestamp {
+    let missed = between(from, now).as_secs_f64() / interval.as_secs_f64().max(1.0);
+    later(from, interval.mul_f64(missed.floor() + 1.0))
 }
 
 /// Returns whether a job that neither failed nor settled moves: a step has begun, or the bank may ask the person soon.

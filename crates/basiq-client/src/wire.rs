@@ -159,6 +159,13 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_cannot_be_stored_counts_as_missing() {
+        let odd = json!({"method": "web\u{0}", "institution": {"id": "AU\u{0}00000"}});
+        let connection = ConnectionDocument::read(&odd);
+        assert_eq!((connection.method, connection.institution_id), (None, None));
+    }
+
+    #[test]
     fn a_field_of_another_kind_hides_no_other() {
         let odd = json!({"method": 7, "institution": {"id": " AU00000 ", "links": 1}});
         assert_eq!(

@@ -1,11 +1,11 @@
-//! The problems whose begin operators were told, and whose end they were not told yet.
+//! The problems that operators were told of, until they are told that these are over.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::StoreError;
 
-/// Remembers alerts, so that a relay that starts, or takes over from another, tells the end of a problem as well.
+/// Remembers alerts. So a relay that starts, or takes over from another, can tell operators that a problem is over.
 #[async_trait]
 pub trait AlertStore: Send + Sync {
     /// Remembers that operators were told of a problem. Replaces the time of a problem that is remembered already.

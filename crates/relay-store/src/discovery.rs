@@ -1,5 +1,7 @@
 //! Discovery: lists of people's jobs, whose new jobs become watches.
 
+use std::iter::Sum;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{BasiqId, JobId, LeaseId, SubscriptionId};
@@ -64,7 +66,7 @@ pub enum ListResult {
         since: Timestamp,
         /// The subscriptions that end. The person's other subscriptions stay active.
         ended: Vec<SubscriptionId>,
-        /// The last notices of those that want one.
+        /// A last notice for each of them that wants one.
         last_notices: Vec<NewNotice>,
     },
 }
@@ -91,11 +93,12 @@ pub struct RecordedLists {
     pub waiting_for_room: u64,
 }
 
-impl RecordedLists {
-    /// Adds the effect of other lists.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.watches += other.watches;
-        self.notices += other.notices;
-        self.waiting_for_room += other.waiting_for_room;
+impl Sum for RecordedLists {
+    fn sum<I: Iterator<Item = Self>>(lists: I) -> Self {
+        lists.fold(Self::default(), |all, one| Self {
+            watches: all.watches + one.watches,
+            notices: all.notices + one.notices,
+            waiting_for_room: all.waiting_for_room + one.waiting_for_room,
+        })
     }
 }

@@ -16,23 +16,13 @@ pub async fn record_looks(
     store: &dyn JobStore,
     looks: &Arc<[Look]>,
 ) -> Result<Vec<JobId>, StoreError> {
-    match store.record_looks(Arc::clone(looks)).await {
-        Err(failure) if !failure.is_unavailable() => {}
-        done => return done,
-    }
-    let mut recorded = Vec::with_capacity(looks.len());
-    for look in looks.iter() {
-        match store.record_looks(Arc::from([look.clone()])).await {
-            Ok(jobs) => recorded.extend(jobs),
-            // the looks recorded so far stay recorded: their leases are used up, so a retry skips them
-            Err(failure) if failure.is_unavailable() => return Err(failure),
-            Err(failure) => {
-                let error = ErrorChain(&failure);
-                error!(job.id = %look.job_id, %error, "a look cannot be recorded");
-            }
-        }
-    }
-    Ok(recorded)
+    let recorded = isolate(
+        store.record_looks(Arc::clone(looks)).await,
+        looks,
+        |look| store.record_looks(Arc::from([look])),
+        |look, error| error!(job.id = %look.job_id, %error, "a look cannot be recorded"),
+    );
+    Ok(recorded.await?.concat())
 }
 
 /// Records attempts, one by one if the database refuses the batch. An attempt that is refused on its own is left out.
@@ -41,22 +31,15 @@ pub async fn record_attempts(
     store: &dyn OutboxStore,
     results: Vec<AttemptResult>,
 ) -> Result<(), StoreError> {
-    match store.record_attempts(results.clone()).await {
-        Err(failure) if !failure.is_unavailable() => {}
-        done => return done,
-    }
-    for result in results {
-        let delivery = result.delivery_id;
-        match store.record_attempts(vec![result]).await {
-            Ok(()) => {}
-            Err(failure) if failure.is_unavailable() => return Err(failure),
-            Err(failure) => {
-                let error = ErrorChain(&failure);
-                error!(delivery.id = %delivery, %error, "an attempt cannot be recorded");
-            }
-        }
-    }
-    Ok(())
+    let recorded = isolate(
+        store.record_attempts(results.clone()).await,
+        &results,
+        |result| store.record_attempts(vec![result]),
+        |result, error| {
+            error!(delivery.id = %result.delivery_id, %error, "an attempt cannot be recorded");
+        },
+    );
+    recorded.await.map(drop)
 }
 
 /// Records lists, one by one if the database refuses the batch. A list that is refused on its own is left out. Its
@@ -65,23 +48,15 @@ pub async fn record_lists(
     store: &dyn DiscoveryStore,
     lists: Vec<JobListResult>,
 ) -> Result<RecordedLists, StoreError> {
-    match store.record_lists(lists.clone()).await {
-        Err(failure) if !failure.is_unavailable() => {}
-        done => return done,
-    }
-    let mut recorded = RecordedLists::default();
-    for list in lists {
-        let user = list.user_id.clone();
-        match store.record_lists(vec![list]).await {
-            Ok(one) => recorded.add(one),
-            Err(failure) if failure.is_unavailable() => return Err(failure),
-            Err(failure) => {
-                let error = ErrorChain(&failure);
-                error!(user.id = %user, %error, "a list of jobs cannot be recorded");
-            }
-        }
-    }
-    Ok(recorded)
+    let recorded = isolate(
+        store.record_lists(lists.clone()).await,
+        &lists,
+        |list| store.record_lists(vec![list]),
+        |list, error| {
+            error!(user.id = %list.user_id, %error, "a list of jobs cannot be recorded");
+        },
+    );
+    Ok(recorded.await?.into_iter().sum())
 }
 
 /// Records looks at banks, one by one if the database refuses the batch. A look that is refused on its own is left out.
@@ -90,21 +65,43 @@ pub async fn record_bank_looks(
     store: &dyn BankStore,
     looks: Vec<BankLook>,
 ) -> Result<u64, StoreError> {
-    match store.record_bank_looks(looks.clone()).await {
+    let recorded = isolate(
+        store.record_bank_looks(looks.clone()).await,
+        &looks,
+        |look| store.record_bank_looks(vec![look]),
+        |look, error| {
+            let bank = &look.bank.institution_id;
+            error!(institution.id = %bank, %error, "a look at a bank cannot be recorded");
+        },
+    );
+    Ok(recorded.await?.into_iter().sum())
+}
+
+/// Records each row of a batch alone if the database refused the batch as a whole. `report` gets each row that is refused
+/// alone. Returns the results of what was recorded. If the store becomes unavailable meanwhile, rows stay recorded: their
+/// leases are used up, so a retry skips them.
+async fn isolate<T, R, F>(
+    whole: Result<R, StoreError>,
+    batch: &[T],
+    record: impl Fn(T) -> F + Send,
+    report: impl Fn(&T, ErrorChain<'_>) + Send,
+) -> Result<Vec<R>, StoreError>
+where
+    T: Clone + Sync,
+    R: Send,
+    F: Future<Output = Result<R, StoreError>> + Send,
+{
+    match whole {
         Err(failure) if !failure.is_unavailable() => {}
-        done => return done,
+        done => return done.map(|all| vec![all]),
     }
-    let mut due = 0;
-    for look in looks {
-        let bank = look.bank.institution_id.clone();
-        match store.record_bank_looks(vec![look]).await {
-            Ok(jobs) => due += jobs,
+    let mut recorded = Vec::with_capacity(batch.len());
+    for row in batch {
+        match record(row.clone()).await {
+            Ok(one) => recorded.push(one),
             Err(failure) if failure.is_unavailable() => return Err(failure),
-            Err(failure) => {
-                let error = ErrorChain(&failure);
-                error!(institution.id = %bank, %error, "a look at a bank cannot be recorded");
-            }
+            Err(failure) => report(row, ErrorChain(&failure)),
         }
     }
-    Ok(due)
+    Ok(recorded)
 }

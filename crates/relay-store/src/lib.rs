@@ -342,7 +342,7 @@ pub struct Look {
     pub job_id: JobId,
     /// The lease under which the job was looked at.
     pub lease: LeaseId,
-    /// When the look began. What a hint tells of later, the look may not have seen.
+    /// When the look began. It may have missed what a later hint announces.
     pub began: Timestamp,
     /// When the look ended.
     pub at: Timestamp,

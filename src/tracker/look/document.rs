@@ -110,8 +110,9 @@ impl LookContext {
             let code = finding.error_code().map(str::to_owned);
             return self.judge_outage(look, watch, &fetched.bank, code);
         }
-        let waits = matches!(look.memory.phase, Phase::RetryQueue { .. });
-        if watch.progress.told_outage && look.due.bank_is_back && waits {
+        // The bank serves again, and the document shows an update between two of Basiq's retries.
+        let is_queued = matches!(look.memory.phase, Phase::RetryQueue { .. });
+        if watch.progress.told_outage && look.due.bank_is_back && is_queued {
             return self.judge_outage(look, watch, &BankState::Serving, None);
         }
         let facts = JobFacts {
@@ -244,20 +245,19 @@ impl LookContext {
         bank: &BankState,
         snapshot: &JobSnapshot,
     ) -> Phase {
-        let watches = &look.due.watches;
-        let is_retried = watches.iter().any(is_update);
-        let before = &look.due.memory.phase;
-        let queued = match before {
-            Phase::RetryQueue { .. } => true,
-            Phase::Outage { .. } => is_retried,
-            Phase::Running => false,
+        let (before, watches) = (&look.due.memory.phase, &look.due.watches);
+        let has_update = watches.iter().any(is_update);
+        let (waited_for_bank, was_queued) = match before {
+            Phase::Running => (false, false),
+            Phase::RetryQueue { .. } => (false, true),
+            // Basiq retries an update meanwhile
+            Phase::Outage { .. } => (true, has_update),
         };
-        let is_pending = queued && *finding == Finding::Running && !retry_queue::moves(snapshot);
-        let has_news = !finding.is_unavailable() && !is_pending;
-        let waits_for_bank = matches!(before, Phase::Outage { .. })
-            && !look.due.bank_is_back
-            && !watches.iter().all(is_update);
-        if *bank == BankState::Unknown && waits_for_bank && !has_news {
+        let is_pending =
+            was_queued && *finding == Finding::Running && !retry_queue::moves(snapshot);
+        let waits_on = waited_for_bank && (finding.is_unavailable() || is_pending);
+        let somebody_waits = !look.due.bank_is_back && !watches.iter().all(is_update);
+        if *bank == BankState::Unknown && waits_on && somebody_waits {
             return before.clone();
         }
         if let (BankState::Out { bank, .. }, Finding::Failed(failure)) = (bank, finding) {
@@ -266,7 +266,7 @@ impl LookContext {
                 error_code: failure.code.clone().unwrap_or_default(),
             };
         }
-        if is_pending || finding.is_unavailable() && is_retried {
+        if is_pending || (finding.is_unavailable() && has_update) {
             let seen = RetryObservation {
                 now: look.now,
                 is_pending,

@@ -45,8 +45,8 @@ pub(super) const CLIENTS: &str = "SELECT DISTINCT client_id FROM subscriptions \
     WHERE user_id = ANY($1) AND ended_at IS NULL";
 
 /// Locks the lists whose claims still hold, in the order of the people's ids.
-pub(super) const HOLD: &str = "SELECT l.user_id FROM unnest($1::text[], $2::bytea[]) n (user_id, lease_id) \
-    CROSS JOIN LATERAL (SELECT l.user_id FROM due_lists l \
+pub(super) const HOLD: &str = "SELECT l.user_id, l.lease_id FROM unnest($1::text[], $2::bytea[]) n (user_id, lease_id) \
+    CROSS JOIN LATERAL (SELECT l.user_id, l.lease_id FROM due_lists l \
         WHERE l.user_id = n.user_id AND l.lease_id = n.lease_id FOR UPDATE) l";
 
 /// What is known of jobs: see [`JobHistory`]. A watch was cancelled with its subscription if both ended at the same time.
@@ -205,15 +205,18 @@ async fn hold<'l>(
         .bind(clients)
         .execute(&mut *connection)
         .await?;
-    let held: Vec<String> = sqlx::query_scalar(HOLD)
+    let held: Vec<(String, IdBytes)> = sqlx::query_as(HOLD)
         .bind(&users)
         .bind(columns(lists, |list| list.lease.to_bytes()))
         .fetch_all(connection)
         .await?;
-    let held: HashSet<&str> = held.iter().map(String::as_str).collect();
+    let held = held
+        .iter()
+        .map(|(user, lease)| (user.as_str(), LeaseId::from(*lease)));
+    let held: HashSet<_> = held.collect();
     let lists = lists
         .iter()
-        .filter(|list| held.contains(list.user_id.as_str()));
+        .filter(|list| held.contains(&(list.user_id.as_str(), list.lease)));
     Ok(lists.collect())
 }
 
@@ -313,20 +316,19 @@ async fn see(
 
 /// Ends the claim of a list and sets the time of the next one.
 async fn finish(connection: &mut PgSession<'_>, list: &JobListResult) -> Result<(), StoreError> {
-    let (statement, since) = match &list.result {
-        ListResult::Listed(_) => (LISTED, None),
-        ListResult::Failed => (NOT_LISTED, Some(None)),
-        ListResult::Unknown { since, .. } => (NOT_LISTED, Some(Some(since.as_millisecond()))),
-    };
     let user = list.user_id.as_str();
-    let mut ending = sqlx::query(statement)
-        .bind(user)
-        .bind(list.next_list_at.as_millisecond())
-        .bind(list.at.as_millisecond());
-    if let Some(since) = since {
-        ending = ending.bind(since);
-    }
-    ending.execute(&mut *connection).await?;
+    let ended = |statement| {
+        sqlx::query(statement)
+            .bind(user)
+            .bind(list.next_list_at.as_millisecond())
+            .bind(list.at.as_millisecond())
+    };
+    let ended = match &list.result {
+        ListResult::Listed(_) => ended(LISTED),
+        ListResult::Failed => ended(NOT_LISTED).bind(None::<i64>),
+        ListResult::Unknown { since, .. } => ended(NOT_LISTED).bind(since.as_millisecond()),
+    };
+    ended.execute(&mut *connection).await?;
     sqlx::query(REST_LISTS)
         .bind([user].as_slice())
         .execute(connection)

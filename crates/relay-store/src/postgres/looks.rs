@@ -108,9 +108,8 @@ pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secre
     FROM clients WHERE client_id = ANY($1)";
 
 /// Records the results of looks in their jobs. A watch that joined after the claim was not looked at yet, so its
-/// job stays due. What a hint told of after a look began, the look may not have seen: another look follows.
-/// A job without an open watch is not due any more. Also deletes the failures that were counted for a connection before
-/// it succeeded.
+/// job stays due. A hint may announce what a look began too early to see. Then another look follows. A job without an
+/// open watch is not due any more. Also deletes the failures that were counted for a connection before it succeeded.
 pub(super) const RECORD_JOBS: &str = concat!(
     "WITH looks AS (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], \
          $6::bigint[], $7::boolean[], $8::text[], $9::text[], $10::text[], $11::text[]) \

@@ -90,7 +90,7 @@ pub(crate) enum RegistrationDecision {
     Final(Registration),
     /// The same watch exists already.
     Existing(WatchId),
-    /// The watch must be added.
+    /// The watch must be added, or another registration adds it.
     New,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn decide<'n>(
     mut standings: ClientStandings,
 ) -> (Vec<RegistrationDecision>, Vec<&'n NewWatch>) {
     let (mut decisions, mut fresh) = (Vec::with_capacity(new.len()), Vec::new());
-    let mut keys = HashSet::new();
+    let mut added = HashSet::new();
     for (new, existing) in new.iter().zip(existing) {
         let client = standings.get_mut(&new.client_id.0);
         decisions.push(match (client, existing) {
@@ -109,13 +109,13 @@ pub(crate) fn decide<'n>(
                 RegistrationDecision::Final(Registration::Revoked)
             }
             (_, Some(id)) => RegistrationDecision::Existing(*id),
-            // the same watch is added by an earlier registration of the batch
-            (_, None) if !keys.insert(key(new)) => RegistrationDecision::New,
+            // an earlier registration of the batch adds the same watch
+            (_, None) if added.contains(&key(new)) => RegistrationDecision::New,
             (Some(client), None) if client.open >= new.max_open => {
-                keys.remove(&key(new));
                 RegistrationDecision::Final(Registration::AtCap)
             }
             (client, None) => {
+                added.insert(key(new));
                 if let Some(client) = client {
                     client.open += 1;
                 }
@@ -127,7 +127,7 @@ pub(crate) fn decide<'n>(
     (decisions, fresh)
 }
 
-/// What no two open watches have in common.
+/// Returns the client, the job and the callback. No two open watches have all three in common.
 fn key(new: &NewWatch) -> (i64, &str, &str) {
     let request = &new.request;
     (

@@ -2,19 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{Bank, ErrorChain, LeaseId};
+use relay_domain::{Bank, ErrorChain};
 use rusqlite::{Connection, params};
 use tracing::error;
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    rows::{UNREADABLE_RETRY_AFTER, due_bank, int, millis_later},
-    sqlite::{
-        SqliteStore,
-        file_health::FileHealth,
-        statement::{execute, fetch_optional, scalars},
-        undamaged_claims::DueRows,
-    },
+    rows::due_bank,
+    sqlite::{SqliteStore, due_rows::DueRows, salvage::skip_damage, statement::execute},
 };
 
 /// Forgets outages that no job waits for, because all their jobs have ended.
@@ -37,11 +32,15 @@ pub(super) const LEASE: &str =
 pub(super) const PUT_OFF: &str = "UPDATE outages SET lease_id = NULL, lease_until = NULL, next_look_at = ?2 \
     WHERE rowid = ?1";
 
-/// How due banks are claimed from a damaged file.
 const DUE_BANKS: DueRows<i64, DueBank> = DueRows {
     due: [DUE, LATEST_DUE],
+    row: CLAIMED,
+    lease: LEASE,
     put_off: PUT_OFF,
-    take,
+    read: |row, lease| due_bank(row, lease),
+    report: |failure| {
+        error!(error = %ErrorChain(failure), "a bank cannot be read and is put off");
+    },
     skipped: |rows| &mut rows.banks,
 };
 
@@ -68,12 +67,11 @@ const IS_OUT: &str =
 #[async_trait]
 impl BankStore for SqliteStore {
     async fn claim_due_banks(&self, claim: Claim) -> Result<Vec<DueBank>, StoreError> {
-        let health = self.0.health.clone();
-        let claimed = self.write(move |connection| claim_due(connection, claim, &health));
-        match claimed.await {
-            Err(failure) if failure.is_damage() => self.claim_undamaged(&DUE_BANKS, claim).await,
-            claimed => claimed,
-        }
+        let now = claim.now.as_millisecond();
+        let forgotten =
+            self.write(move |connection| Ok(execute(connection, FORGET_UNWAITED, (now,))?));
+        skip_damage(forgotten.await)?;
+        self.claim_rows(&DUE_BANKS, claim).await
     }
 
     async fn record_bank_looks(&self, looks: Vec<BankLook>) -> Result<u64, StoreError> {
@@ -93,51 +91,6 @@ impl BankStore for SqliteStore {
             .fetch_one(self.readers()?);
         Ok(is_out.await?)
     }
-}
-
-fn claim_due(
-    connection: &Connection,
-    claim: Claim,
-    health: &FileHealth,
-) -> Result<Vec<DueBank>, StoreError> {
-    execute(
-        connection,
-        FORGET_UNWAITED,
-        params![claim.now.as_millisecond()],
-    )?;
-    let values = params![claim.now.as_millisecond(), int(claim.limit)];
-    let due: Vec<i64> = scalars(connection, DUE, values)?;
-    take(connection, &due, claim, health)
-}
-
-/// Claims these banks. Puts off those that cannot be read.
-fn take(
-    connection: &Connection,
-    due: &[i64],
-    claim: Claim,
-    health: &FileHealth,
-) -> Result<Vec<DueBank>, StoreError> {
-    let lease = LeaseId::new(claim.now);
-    let until = millis_later(claim.now, claim.lease);
-    let mut banks = Vec::with_capacity(due.len());
-    for number in due {
-        let Some(row) = fetch_optional(connection, CLAIMED, (number,))? else {
-            continue;
-        };
-        match due_bank(&row, lease) {
-            Ok(bank) => {
-                execute(connection, LEASE, (number, lease.to_bytes(), until))?;
-                banks.push(bank);
-            }
-            Err(failure) => {
-                health.note(&failure);
-                error!(error = %ErrorChain(&failure), "a bank cannot be read and is put off");
-                let until = millis_later(claim.now, UNREADABLE_RETRY_AFTER);
-                execute(connection, PUT_OFF, (number, until))?;
-            }
-        }
-    }
-    Ok(banks)
 }
 
 fn record(connection: &Connection, looks: Vec<BankLook>) -> Result<u64, StoreError> {

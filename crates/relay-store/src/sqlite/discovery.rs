@@ -2,25 +2,25 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ErrorChain, LeaseId};
-use rusqlite::{Connection, params};
+use relay_domain::ErrorChain;
+use rusqlite::Connection;
 use tracing::error;
 
 use crate::{
     Claim, DiscoveryStore, DueJob, DueList, FoundJob, JobListResult, ListResult, NewJobs, NewWatch,
     RecordedLists, Registration, StoreError,
     dispatch::NewWorkClaim,
-    rows::{self, IdBytes, UNREADABLE_RETRY_AFTER, int, millis_later},
+    rows::{self, IdBytes},
     rules::{JobHistory, JobOfSubscription, jobs_of_subscriptions, watch_of},
     sqlite::{
         SqliteStore,
+        due_rows::DueRows,
         file_health::FileHealth,
         notices,
         registration::register,
-        statement::{execute, execute_each, fetch_optional, scalar, scalars},
+        statement::{execute, execute_each, fetch_optional, scalar},
         subscription_ends::{self, REST_LIST},
         subscriptions,
-        undamaged_claims::DueRows,
     },
 };
 
@@ -41,11 +41,15 @@ pub(super) const LEASE: &str =
 pub(super) const PUT_OFF: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, next_list_at = ?2 \
     WHERE user_id = CAST(?1 AS TEXT)";
 
-/// How due lists are claimed from a damaged file.
 pub(super) const DUE_LISTS: DueRows<Vec<u8>, DueList> = DueRows {
     due: [DUE, LATEST_DUE],
+    row: CLAIMED,
+    lease: LEASE,
     put_off: PUT_OFF,
-    take,
+    read: |row, lease| rows::due_list(row, lease),
+    report: |failure| {
+        error!(error = %ErrorChain(failure), "a list of jobs cannot be read and is put off");
+    },
     skipped: |rows| &mut rows.lists,
 };
 
@@ -77,12 +81,7 @@ const MISSING: &str = "SELECT missing_since FROM due_lists WHERE user_id = ?1";
 #[async_trait]
 impl DiscoveryStore for SqliteStore {
     async fn claim_due_lists(&self, claim: Claim) -> Result<Vec<DueList>, StoreError> {
-        let health = self.0.health.clone();
-        let claimed = self.write(move |connection| claim_due(connection, claim, &health));
-        match claimed.await {
-            Err(failure) if failure.is_damage() => self.claim_undamaged(&DUE_LISTS, claim).await,
-            claimed => claimed,
-        }
+        self.claim_rows(&DUE_LISTS, claim).await
     }
 
     async fn record_lists(&self, lists: Vec<JobListResult>) -> Result<RecordedLists, StoreError> {
@@ -101,46 +100,6 @@ impl DiscoveryStore for SqliteStore {
             .await;
         self.due_if_undamaged(due)
     }
-}
-
-fn claim_due(
-    connection: &Connection,
-    claim: Claim,
-    health: &FileHealth,
-) -> Result<Vec<DueList>, StoreError> {
-    let values = params![claim.now.as_millisecond(), int(claim.limit)];
-    let due: Vec<Vec<u8>> = scalars(connection, DUE, values)?;
-    take(connection, &due, claim, health)
-}
-
-/// Claims these lists. Puts off those that cannot be read.
-fn take(
-    connection: &Connection,
-    due: &[Vec<u8>],
-    claim: Claim,
-    health: &FileHealth,
-) -> Result<Vec<DueList>, StoreError> {
-    let lease = LeaseId::new(claim.now);
-    let until = millis_later(claim.now, claim.lease);
-    let mut lists = Vec::with_capacity(due.len());
-    for user in due {
-        let Some(row) = fetch_optional(connection, CLAIMED, (user,))? else {
-            continue;
-        };
-        match rows::due_list(&row, lease) {
-            Ok(list) => {
-                execute(connection, LEASE, (user, lease.to_bytes(), until))?;
-                lists.push(list);
-            }
-            Err(failure) => {
-                health.note(&failure);
-                error!(error = %ErrorChain(&failure), "a list of jobs cannot be read and is put off");
-                let until = millis_later(claim.now, UNREADABLE_RETRY_AFTER);
-                execute(connection, PUT_OFF, (user, until))?;
-            }
-        }
-    }
-    Ok(lists)
 }
 
 /// Records lists. Returns their effect, and the new jobs that were claimed at once.

@@ -24,8 +24,8 @@ use crate::{
     },
 };
 
-pub(super) const HOLD: &str = "SELECT j.job_id, j.job_no, d.lease_id FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no \
-    WHERE j.job_id = ?1 AND d.lease_id = ?2";
+pub(super) const HOLD: &str = "SELECT j.job_id, j.job_no, d.lease_id \
+    FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no WHERE j.job_id = ?1 AND d.lease_id = ?2";
 
 pub(super) const OPEN_WATCH: &str = "SELECT w.watch_id, w.client_id, w.callback_url, w.callback_host, \
     w.traceparent, w.state FROM watches w \
@@ -73,8 +73,8 @@ pub(super) const RECORD_JOB: &str =
 pub(super) const END_JOB_WITHOUT_WATCH: &str = "DELETE FROM due_jobs WHERE job_no = ?1 AND NOT EXISTS \
     (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
 
-/// The look did not cover a watch that joined after the claim, so the job stays due. What a hint told of after the
-/// look began, the look may not have seen: another look follows.
+/// The look did not cover a watch that joined after the claim, so the job stays due. A hint may announce what the look
+/// began too early to see. Then another look follows.
 pub(super) const LOOK_AGAIN: &str = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL, \
     waits_for = iif(?2, waits_for, ?3), waits_for_method = iif(?2, waits_for_method, ?4), \
     urgency = CASE WHEN joined THEN 0 WHEN hinted_at > ?8 THEN min(1, ?5) ELSE ?5 END, \

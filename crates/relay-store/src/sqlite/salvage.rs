@@ -118,6 +118,14 @@ impl SqliteStore {
     }
 }
 
+/// Returns the default value if optional work met damage.
+pub(super) fn skip_damage<T: Default>(done: Result<T, StoreError>) -> Result<T, StoreError> {
+    match done {
+        Err(failure) if failure.is_damage() => Ok(T::default()),
+        done => done,
+    }
+}
+
 /// Returns the only column of the rows that two statements find. If the first meets damage, the second reads the same
 /// rows in the opposite order, up to the damage. A row that both find counts once.
 pub(super) fn readable<T: FromSql + PartialEq>(

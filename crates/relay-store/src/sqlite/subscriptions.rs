@@ -15,10 +15,9 @@ use crate::{
     sqlite::{
         SqliteStore,
         file_health::FileHealth,
-        salvage::readable,
+        salvage::{readable, skip_damage},
         statement::{OwnedRow, execute, fetch_all, fetch_optional, scalar},
         subscription_ends::end,
-        undamaged_deliveries::skip_damage,
     },
 };
 

@@ -13,7 +13,7 @@ use crate::{
     sqlite::{
         SqliteStore, attempts, hosts,
         outbox::{CANDIDATES, HOSTS, full_hosts, oldest, take},
-        salvage::readable,
+        salvage::{readable, skip_damage},
         statement::{OwnedRow, execute, fetch_all, scalar},
     },
 };
@@ -118,14 +118,6 @@ impl SqliteStore {
             left => drop(left?),
         }
         Ok(())
-    }
-}
-
-/// Returns the default value if optional work met damage.
-pub(super) fn skip_damage<T: Default>(done: Result<T, StoreError>) -> Result<T, StoreError> {
-    match done {
-        Err(failure) if failure.is_damage() => Ok(T::default()),
-        done => done,
     }
 }
 

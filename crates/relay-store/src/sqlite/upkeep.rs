@@ -15,8 +15,8 @@ use crate::{
     sqlite::{
         SqliteStore, clock_step, examine,
         row::json_list,
+        salvage::skip_damage,
         statement::{execute, fetch_all, scalar},
-        undamaged_deliveries::skip_damage,
     },
 };
 

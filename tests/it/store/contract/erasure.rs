@@ -387,3 +387,16 @@ async fn an_erasure_is_forgotten_once_no_older_watch_can_be_open() {
         assert_eq!(fixture.record(look).await, is_kept, "after {days} days");
     }
 }
+
+#[tokio::test]
+async fn a_watch_of_a_job_that_only_a_list_of_the_person_named_goes_too() {
+    let fixture = Fixture::new().await;
+    let id = fixture.watch("j1", at(0)).await;
+    subscribe(&fixture, "u-1", at(1)).await;
+    let list = claim_list(&fixture, at(2)).await;
+    let jobs = ListResult::Listed(vec![found("j1", Some("c-1"), None)]);
+    let recorded = fixture.store.record_lists(vec![listed(&list, jobs, at(3))]);
+    assert_eq!(recorded.await.unwrap().watches, 0, "it is watched already");
+    assert_eq!(erase(&fixture, &person("u-1"), at(4)).await.watches, 1);
+    assert!(fixture.store.find_watch(None, id).await.unwrap().is_none());
+}

@@ -121,3 +121,17 @@ async fn a_subscription_never_ends_before_it_began() {
     subscribe(&fixture, new_subscription(&fixture, "u-1", at(30))).await;
     assert_eq!(list(&fixture, jobs(), at(31)).await, 1);
 }
+
+#[tokio::test]
+async fn of_two_results_of_one_list_in_a_batch_the_one_with_the_lease_counts() {
+    let fixture = Fixture::new().await;
+    let active = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    let active = active.subscription;
+    let late = claim_list(&fixture, at(1)).await;
+    let next = claim_list(&fixture, at(61)).await;
+    let late = listed(&late, unknown(&[&active], 0), at(62));
+    let next = listed(&next, ListResult::Listed(Vec::new()), at(63));
+    let recorded = fixture.store.record_lists(vec![late, next]).await.unwrap();
+    assert_eq!(recorded.notices, 0);
+    assert_eq!(state(&fixture, &active).await, SubscriptionState::Active);
+}

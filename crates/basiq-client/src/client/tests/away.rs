@@ -55,6 +55,8 @@ struct Refused(#[source] std::io::Error);
 struct Store {
     is_away: Arc<AtomicBool>,
     clock: Clock,
+    /// A slot that is granted first, instead of present ones.
+    early: Arc<Mutex<Option<Timestamp>>>,
 }
 
 #[async_trait]
@@ -70,8 +72,9 @@ impl UpstreamCoordinator for Store {
             return Err(Box::new(Refused(cause)));
         }
         let now = self.clock.now();
+        let early = self.early.lock().unwrap().take();
         Ok(ReservedCalls {
-            at: vec![now; most],
+            at: early.map_or_else(|| vec![now; most], |early| vec![early]),
             pause: UpstreamPause {
                 number: 0,
                 until: now,
@@ -109,6 +112,7 @@ async fn a_store_that_refuses_turns_is_not_taken_for_basiq_and_told_once_with_it
     let store = Store {
         is_away: Arc::default(),
         clock: clock.clone(),
+        early: Arc::default(),
     };
     let (client, upstream) = fake.client_of_many(Arc::new(store.clone()), clock.clone());
     client.job(&job_id()).await.unwrap();
@@ -129,6 +133,22 @@ async fn a_store_that_refuses_turns_is_not_taken_for_basiq_and_told_once_with_it
         assert!(line.contains("the shared rate limit cannot be reached"));
         assert_eq!(line.matches(cause).count(), 1, "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_slot_of_the_clock_before_a_step_back_holds_up_no_call() {
+    let fake = FakeBasiq::start().await;
+    let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+    let an_hour_ahead = clock.now() + Duration::from_hours(1);
+    let store = Store {
+        is_away: Arc::default(),
+        clock: clock.clone(),
+        early: Arc::new(Mutex::new(Some(an_hour_ahead))),
+    };
+    let (client, _) = fake.client_of_many(Arc::new(store), clock);
+    let job_id = job_id();
+    let called = tokio::time::timeout(Duration::from_secs(5), client.job(&job_id));
+    called.await.expect("it does not wait").unwrap();
 }
 
 #[tokio::test]

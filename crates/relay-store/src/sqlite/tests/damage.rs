@@ -225,7 +225,7 @@ async fn skipped_lists_leave_the_claim_to_the_others() {
         limit: 1,
     };
     let rows = &crate::sqlite::discovery::DUE_LISTS;
-    let due = store.claim_undamaged(rows, claim).await.unwrap();
+    let due = store.claim_undamaged_rows(rows, claim).await.unwrap();
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].user_id.as_str(), "u-2");
 }
