@@ -202,6 +202,38 @@ async fn a_page_in_place_of_a_connector_ends_no_outage() {
 }
 
 #[tokio::test]
+async fn the_end_of_an_outage_is_told_with_the_jobs_code_although_the_job_moved_meanwhile() {
+    let mut tasks = JoinSet::new();
+    let (mut app, basiq) = app(&mut tasks).await;
+    let failed = |app: &TestApp| {
+        let failed = failure("service-unavailable");
+        job(
+            "j-1",
+            app.now(),
+            &[("verify-credentials", "failed", failed)],
+        )
+    };
+    basiq.put("/jobs/j-1", &failed(&app));
+    let connection = json!({ "type": "connection", "id": "c-9", "institution": { "id": "AU1" } });
+    basiq.put("/users/u-7/connections/c-9", &connection);
+    let connector = |status: &str| json!({ "type": "connector", "id": "AU1", "status": status });
+    basiq.put("/connectors/AU1/web", &connector("major-outage"));
+    app.watch("j-1").await;
+    app.run_due().await;
+    assert_eq!(app.told_briefly(), ["failed/wait-for-bank"]);
+    basiq.put("/jobs/j-1", &running(&app, "j-1"));
+    basiq.put("/connectors/AU1/web", &connector("operational"));
+    let second = app.callback("/second");
+    let body = json!({ "jobId": "j-1", "callbackUrl": second, "events": ["success"] });
+    assert_eq!(app.post("/watch", &body).await.status, 202);
+    app.skip(20 * MINUTE).await;
+    basiq.put("/jobs/j-1", &failed(&app));
+    app.skip(5 * MINUTE).await;
+    assert_eq!(app.told_briefly()[1..], ["failed/retry"]);
+    assert_eq!(app.told()[1]["errorCode"], "service-unavailable");
+}
+
+#[tokio::test]
 async fn another_jobs_document_is_not_read_and_nothing_of_it_is_kept() {
     let whole = |app: &TestApp, id: Value| {
         let refused = failure("invalid-credentials");
